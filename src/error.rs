@@ -18,6 +18,8 @@ pub struct Error {
     pub cause: Option<Cow<'static, str>>,
     /// What the config asks for and the caller does not have, in place of the sentence of the kind.
     pub requirement: Option<Box<str>>,
+    /// The scope that a token has to have.
+    pub scope_needed: Option<Box<str>>,
     /// Seconds after which it is worth to try again, if that is known.
     pub retry_after: Option<u32>,
 }
@@ -169,6 +171,11 @@ impl Error {
         Self { requirement: Some(requirement.into()), ..ErrorKind::ToolForbidden.into() }
     }
 
+    /// The client was not allowed this scope.
+    pub fn out_of_scope(needed: Box<str>) -> Self {
+        Self { scope_needed: Some(needed), ..ErrorKind::InsufficientScope.into() }
+    }
+
     /// The sentence for a human, which says how to mend it.
     pub fn sentence(&self) -> &str {
         self.requirement.as_deref().unwrap_or_else(|| self.kind.sentence())
@@ -212,7 +219,7 @@ impl Error {
 
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
-        Self { kind, cause: None, requirement: None, retry_after: None }
+        Self { kind, cause: None, requirement: None, scope_needed: None, retry_after: None }
     }
 }
 

@@ -28,8 +28,10 @@ use crate::{
         incoming::Incoming,
     },
     endpoints::{
-        EndpointRequest, shown,
-        table::{self, Answer, FoundEndpoint, LogRule, McpEndpoint, Sites, Who},
+        EndpointRequest,
+        oauth::metadata,
+        shown,
+        table::{self, Answer, Endpoint, FoundEndpoint, LogRule, McpEndpoint, Sites, Who},
     },
     error::{Error, ErrorKind},
     identity::{
@@ -108,11 +110,9 @@ pub async fn handle(
                 head.headers = HeaderMap::new();
                 swallow(body, awaits_leave, worker.shared.is_draining()).await;
             }
-            let (id, methods) = (record.id(), endpoint.methods);
-            refuse(
-                &Refused { realm: &live.config.name, tried_basic, id, methods, version: head.version },
-                &error,
-            )
+            let (realm, methods, version) = (&live.config.name, endpoint.methods, head.version);
+            let metadata = metadata_of(endpoint, &live, &head, &error);
+            refuse(&Refused { realm, tried_basic, metadata, id: record.id(), methods, version }, &error)
         }
     };
     if !record.is_admitted() {
@@ -181,6 +181,15 @@ fn is_listed_origin(connection: &Connection, live: &Live, origin: Occurrence<'_>
         }
         Occurrence::Often => false,
     }
+}
+
+/// Where a client that is refused at a place finds how to log in, if the gateway says so.
+fn metadata_of(endpoint: &Endpoint, live: &Live, head: &Parts, error: &Error) -> Option<String> {
+    let is_place = matches!(endpoint.answer, Answer::Mcp(_));
+    let is_asked = matches!(error.kind.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        || error.kind == ErrorKind::GuessLimited;
+    let config = live.config.oauth.as_ref().filter(|_| is_place && is_asked)?;
+    Some(metadata::location(config, head.uri.path(), head.uri.query()))
 }
 
 /// Says that the connection ends with this answer, if it does.
@@ -375,7 +384,7 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
     let entry = entry.ok_or(ErrorKind::NotFound)?;
     if !entry.admits(&caller) {
         let decided = live.decide(&caller.identity, &Ask::server(&entry.server.name));
-        return Err(decided.into_result().err().unwrap_or(ErrorKind::InsufficientScope).into());
+        return Err(decided.into_result().err().unwrap_or(ErrorKind::InsufficientScope.into()));
     }
     let owner = match caller.slot.map(|slot| &live.callers[slot]) {
         Some(holder) => {

@@ -286,7 +286,7 @@ impl BridgedRequest<'_> {
         let selector = self.selector()?;
         self.note_member(&message, record, |entry| {
             let Server { name, tags, .. } = &entry.server;
-            entry.admits(&admitted.caller) && selector.selects(name, tags)
+            entry.admits_as_member(&admitted.caller) && selector.selects(name, tags)
         });
         let view = admitted.entry.tool_view(&admitted.caller);
         if let Some(view) = &view

@@ -1,6 +1,6 @@
 //! `sluicegate explain`: what a caller may do, and the line of the config that says so.
 
-use std::{fmt::Write as _, path::Path, process::ExitCode, time::SystemTime};
+use std::{fmt::Write as _, path::Path, process::ExitCode, sync::Arc, time::SystemTime};
 
 use clap::Args;
 
@@ -9,7 +9,11 @@ use crate::{
     config::{Loaded, Rule, RuleOf, Server, Snapshot},
     error::ErrorKind,
     gateway::exposed,
-    identity::{Identity, Principal, Proof},
+    identity::{
+        Allowed, Identity, Principal, Proof,
+        audience::Audience,
+        scope::{self, Scope},
+    },
     policy::decide::{Ask, Decision, DenyKind, ManageAsk, Policy, Servers as _, decide},
 };
 
@@ -29,6 +33,12 @@ pub(super) struct Explain {
     /// Tool of the server, by the server's own name for it
     #[arg(long, value_name = "TOOL")]
     tool: Option<String>,
+    /// A client asks for the principal, which was allowed this scope: words with a space between two, as in "mcp files:write"
+    #[arg(long, value_name = "SCOPE")]
+    scope: Option<String>,
+    /// A client asks for the principal, whose token is for this place; without it, for all of the gateway
+    #[arg(long, value_name = "URL")]
+    resource: Option<String>,
 }
 
 /// Prints the decision about each credential of the principal. Several that are decided alike are one.
@@ -43,7 +53,13 @@ pub(super) fn run(explain: Explain) -> Result<ExitCode, String> {
     let principal = named.or(explain.principal).unwrap_or(Principal::Nobody);
     let located = |message: String| format!("{}: {message}", path.display());
     let ask = question(snapshot, &explain.server, explain.tool.as_deref()).map_err(located)?;
-    let identities = identities(snapshot, &principal).map_err(located)?;
+    let mut identities = identities(snapshot, &principal).map_err(located)?;
+    if let Some(allowed) =
+        allowed(snapshot, explain.scope.as_deref(), explain.resource.as_deref()).map_err(located)?
+    {
+        let allowed = Arc::new(allowed);
+        identities.iter_mut().for_each(|(identity, _)| identity.allowed = Some(Arc::clone(&allowed)));
+    }
     let now = Some(SystemTime::now());
     let policy = Policy { servers: snapshot, now, admin_sees_all: snapshot.admin_sees_all };
     let mut answers = Vec::<(String, Vec<String>)>::new();
@@ -98,6 +114,29 @@ fn question<'a>(snapshot: &Snapshot, server: &'a str, tool: Option<&'a str>) -> 
     }
 }
 
+/// What a client was allowed, if one is meant to ask. With one of the two, the other is all there is.
+fn allowed(
+    snapshot: &Snapshot,
+    scope: Option<&str>,
+    resource: Option<&str>,
+) -> Result<Option<Allowed>, String> {
+    if scope.or(resource).is_none() {
+        return Ok(None);
+    }
+    let Some(config) = &snapshot.oauth else {
+        return Err("there are no clients with a scope without `\"kind\": \"oauth\"` in `proxy.auth`".into());
+    };
+    let audience = Audience::of(resource.unwrap_or(&config.base), &config.base);
+    let no_place =
+        || format!("--resource is no place of this gateway; write it as in {}/SERVER/mcp", config.base);
+    Ok(Some(Allowed {
+        client_id: Arc::default(),
+        base: Arc::clone(&config.base),
+        audience: audience.ok_or_else(no_place)?,
+        scope: Scope::parse(scope.unwrap_or(scope::ALL), config.scope_tags),
+    }))
+}
+
 /// The credentials of the principal, each with what it is called here.
 fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identity, String)>, String> {
     let name = match principal {
@@ -142,8 +181,8 @@ fn user(snapshot: &Snapshot, name: &str) -> Result<Identity, String> {
 /// The decision, why, and the line that says so.
 fn answer(path: &Path, loaded: &Loaded, identity: &Identity, ask: &Ask<'_>, decision: Decision) -> String {
     let (server, what) = match *ask {
-        Ask::Server(name) => (Some(name), format!("the server `{name}`")),
-        Ask::Tool { server, name } => {
+        Ask::Server(name) | Ask::Member(name) => (Some(name), format!("the server `{name}`")),
+        Ask::Tool { server, name } | Ask::MemberTool { server, name } => {
             (Some(server), format!("the tool `{}` of the server `{server}`", name.escape_debug()))
         }
         Ask::Aggregate => (None, "the aggregate of all servers, in which each has its own rule".into()),
@@ -151,7 +190,7 @@ fn answer(path: &Path, loaded: &Loaded, identity: &Identity, ask: &Ask<'_>, deci
         Ask::Manage(ManageAsk::Servers) => (None, "`/servers` and its actions".into()),
         Ask::Manage(ManageAsk::Debug) => (None, "`/debug`".into()),
     };
-    let verdict = match decision {
+    let verdict = match &decision {
         Decision::Allow { .. } => format!("may use {what}"),
         Decision::Deny { rule: Rule::Decoy, .. } if !matches!(ask, Ask::Manage(_)) => {
             format!("does not reach {what}; an empty server answers in its place")
@@ -160,9 +199,11 @@ fn answer(path: &Path, loaded: &Loaded, identity: &Identity, ask: &Ask<'_>, deci
         Decision::Deny { kind: DenyKind::Hidden, .. } => {
             format!("may not use {what} (a call is answered as that of an unknown tool)")
         }
-        Decision::Deny { kind, .. } => {
-            let error = ErrorKind::from(kind);
-            format!("may not use {what} ({} {})", error.status().as_u16(), error.code())
+        Decision::Deny { kind, scope_needed, .. } => {
+            let error = ErrorKind::from(*kind);
+            let needed = scope_needed.as_ref().map(|scope| format!(", it takes the scope {scope:?}"));
+            let (status, code) = (error.status().as_u16(), error.code());
+            format!("may not use {what} ({status} {code}{})", needed.unwrap_or_default())
         }
     };
     let rule = decision.rule();
@@ -212,5 +253,7 @@ fn reason(rule: Rule, allows: bool) -> &'static str {
         (Rule::Disabled, _) => "the user is disabled",
         (Rule::NoCredential, _) => "there is no credential, and one is needed",
         (Rule::NoServer, _) => "there is no such server",
+        (Rule::Audience, _) => "a token for another place opens nothing here",
+        (Rule::Scope, _) => "the scope of the token does not reach it",
     }
 }

@@ -53,6 +53,10 @@ pub enum Rule {
     Decoy,
     /// `disabled` of the user.
     Disabled,
+    /// No line: the token is for another place.
+    Audience,
+    /// No line: the scope of the token does not reach it.
+    Scope,
     /// No line: a credential is needed, and there is none.
     NoCredential,
     /// No line: there is no server of this name.
@@ -77,6 +81,8 @@ impl Rule {
             Self::Expires => "expires",
             Self::Decoy => "decoy",
             Self::Disabled => "disabled",
+            Self::Audience => "audience",
+            Self::Scope => "scope",
             Self::NoCredential => "no_token",
             Self::NoServer => "no_server",
         }
@@ -95,6 +101,8 @@ pub struct RuleSubject<'a> {
     pub roles: &'a [String],
     /// What it is limited to.
     pub limits: &'a CallerLimits,
+    /// The scopes that it has; `None` is any.
+    pub scopes: Option<&'a [String]>,
 }
 
 /// The name that a rule may list.

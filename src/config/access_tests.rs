@@ -74,7 +74,7 @@ fn limits(servers: Option<&[&str]>, tags: Option<&[&str]>) -> CallerLimits {
 fn the_limits_of_a_caller_hold_beside_the_rule_of_the_server() {
     let open = server(Access::AnyToken, &["sql", "prod"]);
     let admits = |server: &Server, limits: &CallerLimits| {
-        server.admits(RuleSubject { name: DEV, roles: &[], limits }, false)
+        server.admits(RuleSubject { name: DEV, roles: &[], limits, scopes: None }, false)
     };
     for (limits, wanted) in [
         (CallerLimits::ALL, Ok(Rule::AnyToken)),
@@ -101,7 +101,7 @@ fn the_limits_of_a_caller_hold_beside_the_rule_of_the_server() {
 fn the_role_admin_passes_the_rules_of_servers_with_the_key_for_it_and_never_its_own_limits() {
     let closed = server(only(Some(&["ci"]), None, Some(&["deploy"])), &[]);
     let admits = |roles: &[&str], limits: &CallerLimits, admin_sees_all| {
-        closed.admits(RuleSubject { name: DEV, roles: &list(roles), limits }, admin_sees_all)
+        closed.admits(RuleSubject { name: DEV, roles: &list(roles), limits, scopes: None }, admin_sees_all)
     };
     assert_eq!(admits(&["admin"], &CallerLimits::ALL, false), Err(Rule::AuthTokens));
     assert_eq!(admits(&["admin"], &CallerLimits::ALL, true), Ok(Rule::AdminSeesAll));
@@ -110,7 +110,7 @@ fn the_role_admin_passes_the_rules_of_servers_with_the_key_for_it_and_never_its_
     assert_eq!(admits(&["admin"], &limits(None, Some(&[])), true), Err(Rule::OwnTags));
     // What the rule opens anyway is opened by the rule.
     let open = server(Access::AnyToken, &[]);
-    let admin = RuleSubject { name: DEV, roles: &list(&["admin"]), limits: &CallerLimits::ALL };
+    let admin = RuleSubject { name: DEV, roles: &list(&["admin"]), limits: &CallerLimits::ALL, scopes: None };
     assert_eq!(open.admits(admin, true), Ok(Rule::AnyToken));
 }
 

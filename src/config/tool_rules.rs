@@ -15,6 +15,8 @@ pub struct ToolRule {
     pub roles: Option<Vec<String>>,
     /// `users`: to be one of them; `None` asks for none.
     pub users: Option<Vec<Arc<str>>>,
+    /// `scopes`: a client must have all of them; `None` asks for none.
+    pub scopes: Option<Vec<String>>,
     /// `hide`: whether the tool is as if it did not exist for whoever may not use it. Else it is listed, and a call of it says
     /// what it requires.
     pub hide: bool,
@@ -30,6 +32,13 @@ impl ToolRule {
         };
         self.roles.as_ref().is_none_or(|wanted| wanted.iter().any(|role| roles.contains(role)))
             && self.users.as_ref().is_none_or(|users| users.iter().any(|listed| user == Some(&**listed)))
+    }
+
+    /// Whether a caller has the scopes that the rule asks for.
+    fn is_in_scope(&self, caller: Option<RuleSubject<'_>>) -> bool {
+        let held = caller.and_then(|caller| caller.scopes);
+        let wanted = self.scopes.as_deref().unwrap_or_default();
+        held.is_none_or(|held| wanted.iter().all(|scope| held.contains(scope)))
     }
 
     /// What it asks for, in words for whoever does not have it. Names of users are not for others.
@@ -60,6 +69,8 @@ pub enum ToolAccess {
     Hidden(usize),
     /// This rule is not met.
     Forbidden(usize),
+    /// All rules about it are met, but for the scopes of this one.
+    OutOfScope(usize),
 }
 
 impl ToolRules {
@@ -82,7 +93,8 @@ impl ToolRules {
                 continue;
             }
             match (rule.is_met_by(caller), found) {
-                (true, ToolAccess::Forbidden(_)) => {}
+                (true, ToolAccess::Forbidden(_) | ToolAccess::OutOfScope(_)) => {}
+                (true, _) if !rule.is_in_scope(caller) => found = ToolAccess::OutOfScope(index),
                 (true, _) => found = ToolAccess::Met(index),
                 (false, _) if rule.hide => return ToolAccess::Hidden(index),
                 (false, _) => found = ToolAccess::Forbidden(index),
@@ -93,12 +105,29 @@ impl ToolRules {
 
     /// Whether every rule is met, whatever the tool.
     pub fn are_met_by(&self, caller: Option<RuleSubject<'_>>) -> bool {
-        self.0.iter().all(|rule| rule.is_met_by(caller))
+        self.0.iter().all(|rule| rule.is_met_by(caller) && rule.is_in_scope(caller))
+    }
+
+    /// All scopes that the rules about a tool ask for.
+    pub fn scopes<'a>(&'a self, tool: &'a str) -> impl Iterator<Item = &'a str> {
+        let about = self.0.iter().filter(move |rule| rule.pattern.matches(tool));
+        about.flat_map(|rule| rule.scopes.iter().flatten()).map(String::as_str)
+    }
+
+    /// All scopes that rules ask for.
+    pub fn all_scopes(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(|rule| rule.scopes.iter().flatten()).map(String::as_str)
     }
 
     /// Whether `caller` meets every rule that `other` meets.
     pub fn cover(&self, caller: Option<RuleSubject<'_>>, other: Option<RuleSubject<'_>>) -> bool {
-        self.0.iter().all(|rule| rule.is_met_by(caller) || !rule.is_met_by(other))
+        let has = |rule: &ToolRule, caller| rule.is_met_by(caller) && rule.is_in_scope(caller);
+        self.0.iter().all(|rule| has(rule, caller) || !has(rule, other))
+    }
+
+    /// Whether `caller` has the scopes of every rule of which `other` has them.
+    pub fn cover_scopes(&self, caller: Option<RuleSubject<'_>>, other: Option<RuleSubject<'_>>) -> bool {
+        self.0.iter().all(|rule| rule.is_in_scope(caller) || !rule.is_in_scope(other))
     }
 
     /// The rules of both.
@@ -145,13 +174,15 @@ mod tests {
             pattern: ToolPattern::new(pattern),
             roles: roles.map(|roles| roles.iter().map(ToString::to_string).collect()),
             users: users.map(|users| users.iter().map(|&user| user.into()).collect()),
+            scopes: None,
             hide,
         }
     }
 
     fn access(rules: &ToolRules, tool: &str, name: RuleName<'_>, roles: &[&str]) -> ToolAccess {
         let roles: Vec<_> = roles.iter().map(ToString::to_string).collect();
-        rules.access(tool, Some(RuleSubject { name, roles: &roles, limits: &CallerLimits::ALL }))
+        rules
+            .access(tool, Some(RuleSubject { name, roles: &roles, limits: &CallerLimits::ALL, scopes: None }))
     }
 
     const DEV: RuleName<'_> = RuleName::Token("dev");
@@ -192,7 +223,7 @@ mod tests {
         let list = |roles: &[&str]| roles.iter().map(ToString::to_string).collect::<Vec<_>>();
         let covers = |one: &[&str], other: &[&str]| {
             let (one, other) = (list(one), list(other));
-            let of = |roles| Some(RuleSubject { name: DEV, roles, limits: &CallerLimits::ALL });
+            let of = |roles| Some(RuleSubject { name: DEV, roles, limits: &CallerLimits::ALL, scopes: None });
             rules.cover(of(&one), of(&other))
         };
         assert!(covers(&["a", "b"], &["a"]) && covers(&["a"], &["a", "c"]) && covers(&[], &[]));

@@ -1,13 +1,15 @@
 //! Who calls: the token that a request presents, the table that knows it, and what it was admitted to.
 
+pub mod audience;
 pub mod credential_key;
 pub mod login;
 pub mod presented;
 mod principal;
+pub mod scope;
 pub mod token_table;
 pub mod verifier;
 
-pub use self::principal::{Identity, InvalidPrincipal, Principal, Proof};
+pub use self::principal::{Allowed, Identity, InvalidPrincipal, Principal, Proof};
 
 use std::{
     cell::{Cell, OnceCell},

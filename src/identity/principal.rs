@@ -8,7 +8,11 @@ use std::{
     time::SystemTime,
 };
 
-use super::login::{fingerprint::Fingerprint, grant_id::GrantId};
+use super::{
+    audience::{Audience, Place},
+    login::{fingerprint::Fingerprint, grant_id::GrantId},
+    scope::Scope,
+};
 use crate::{
     config::{CallerLimits, Credential, RuleName, RuleOf, RuleSubject, User},
     mcp::seal::SessionOwner,
@@ -113,6 +117,13 @@ pub enum Proof {
         /// Of the password that the user logged in with.
         fingerprint: Fingerprint,
     },
+    /// An access token of a client, whichever of its grant.
+    Access {
+        /// What was allowed to the client.
+        grant: GrantId,
+        /// Of what the principal had logged in with.
+        fingerprint: Fingerprint,
+    },
     /// The password itself, by `Basic`: that with this SHA-256 of its hash.
     Password([u8; 32]),
 }
@@ -135,6 +146,21 @@ pub struct Identity {
     pub not_after: Option<SystemTime>,
     /// It may have nothing, and is not to know: see `decoy` of a token.
     pub is_decoy: bool,
+    /// What of that was allowed to the client that acts for it; `None` is all, since nobody acts for it.
+    pub allowed: Option<Arc<Allowed>>,
+}
+
+/// What a principal allowed a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowed {
+    /// Which client.
+    pub client_id: Arc<str>,
+    /// `proxy.baseUrl`, by which the place was found.
+    pub base: Arc<str>,
+    /// The place that it is for.
+    pub audience: Audience,
+    /// What it is limited to there.
+    pub scope: Scope,
 }
 
 impl Hash for Identity {
@@ -153,6 +179,7 @@ impl Identity {
         is_disabled: false,
         not_after: None,
         is_decoy: false,
+        allowed: None,
     };
 
     /// What a credential of the config proves.
@@ -165,6 +192,7 @@ impl Identity {
             is_disabled: false,
             not_after: credential.expires,
             is_decoy: credential.decoy,
+            allowed: None,
         }
     }
 
@@ -178,6 +206,7 @@ impl Identity {
             is_disabled: user.disabled,
             not_after: None,
             is_decoy: false,
+            allowed: None,
         }
     }
 
@@ -194,7 +223,26 @@ impl Identity {
             Principal::User(name) => RuleName::User(name),
             Principal::Tenant(_) => RuleName::Unlisted,
         };
-        Some(RuleSubject { name, roles: &self.roles, limits: &self.limits })
+        let scopes = self.allowed.as_ref().map(|allowed| allowed.scope.words());
+        Some(RuleSubject { name, roles: &self.roles, limits: &self.limits, scopes })
+    }
+
+    /// Whether what it proves itself by is for this place.
+    pub fn is_for(&self, place: Place<'_>) -> bool {
+        self.allowed.as_ref().is_none_or(|allowed| allowed.audience.covers(place))
+    }
+
+    /// Whether its scope reaches the server of this name, which has these tags.
+    pub fn reaches(&self, server: &str, tags: &[String]) -> bool {
+        self.allowed.as_ref().is_none_or(|allowed| allowed.scope.covers_server(server, tags))
+    }
+
+    /// What its scope would have to be, with these words added.
+    pub fn scope_with<'a>(&self, more: impl IntoIterator<Item = &'a str>) -> Box<str> {
+        match &self.allowed {
+            Some(allowed) => allowed.scope.with(more).into(),
+            None => more.into_iter().collect::<Vec<_>>().join(" ").into(),
+        }
     }
 
     /// The entry of the config that it is of.
@@ -202,7 +250,7 @@ impl Identity {
         match (&self.principal, self.proof) {
             (Principal::User(name), _) => Some(RuleOf::User(Arc::clone(name))),
             (_, Proof::StaticToken(digest)) => Some(RuleOf::Credential(digest)),
-            (_, Proof::Nothing | Proof::Session { .. } | Proof::Password(_)) => None,
+            (_, Proof::Nothing | Proof::Session { .. } | Proof::Access { .. } | Proof::Password(_)) => None,
         }
     }
 

@@ -17,7 +17,7 @@ use http::StatusCode;
 
 use super::{Group, Log, LogLine, Observer, Topic, append_file::AppendFile, recurring::Recurring};
 use crate::{
-    config::{AuditConfig, Level, LogFormat, Rule, RuleLines, RuleOf},
+    config::{AuditConfig, Level, LogFormat, Rule, RuleLines, RuleOf, Server},
     error::ErrorKind,
     identity::Identity,
     policy::decide::{Ask, Decision, DenyKind, ManageAsk, Policy, Servers, decide},
@@ -217,7 +217,11 @@ impl AuditedRequest {
 
     /// It calls this tool of a server, which may be one behind all servers as one.
     fn set_tool_of(&mut self, server: &Arc<str>, name: &str, shown: Option<&str>) {
-        let ask = Ask::Tool { server, name };
+        let is_member = matches!(&self.asked, Some(Asked::Server(asked)) if **asked == *Server::ALL);
+        let ask = match is_member {
+            true => Ask::MemberTool { server, name },
+            false => Ask::Tool { server, name },
+        };
         // Of all servers as one, it is not known yet whose tool it is.
         let is_known = self.servers.server(server).is_some();
         let identity = self.identity.as_ref().filter(|_| is_known);
@@ -241,11 +245,11 @@ impl AuditedRequest {
     pub(super) fn line(&self, failure: Option<ErrorKind>) -> Option<LogLine<'_>> {
         let decision = self.decision();
         let is_replay = matches!(self.asked, Some(Asked::Replay));
-        let (verdict, reason) = match (failure.filter(|kind| self.is_denial(*kind)), decision) {
+        let (verdict, reason) = match (failure.filter(|kind| self.is_denial(*kind)), &decision) {
             _ if is_replay => (Verdict::Deny, None),
             (Some(kind), _) => (Verdict::Deny, Some(kind)),
             // A tool that does not exist for the caller: the answer is one of JSON-RPC, and the request did not fail.
-            (None, Some(Decision::Deny { kind, .. })) => (Verdict::Deny, Some(kind.into())),
+            (None, Some(Decision::Deny { kind, .. })) => (Verdict::Deny, Some((*kind).into())),
             // Who may pass may fail for other reasons.
             (None, Some(Decision::Allow { .. })) => (Verdict::Allow, failure),
             (None, None) if matches!(self.asked, Some(Asked::Login)) => (Verdict::Allow, None),
@@ -274,7 +278,7 @@ impl AuditedRequest {
                 .opt("token_name", identity.principal.token_name().map(|name| &**name));
         }
         line = line.opt("server", self.server().map(|name| &**name));
-        line = match (reason.and_then(rule_of_refusal), decision) {
+        line = match (reason.and_then(rule_of_refusal), &decision) {
             (Some(key), _) => line.plain("rule", key),
             (None, _) if is_replay => line.plain("rule", "proxy.auth.sessions.reuseGrace"),
             (None, _) if matches!(self.asked, Some(Asked::Local)) => line.plain("rule", "proxy.admin"),
@@ -285,7 +289,7 @@ impl AuditedRequest {
             (None, _) => line,
         };
         // The answer is no refusal, or one that says less.
-        let more = match decision.map(|decision| decision.rule()) {
+        let more = match decision.as_ref().map(Decision::rule) {
             Some(Rule::Decoy) => Some(Rule::Decoy.word()),
             _ => is_replay.then_some(REPLAYED),
         };
@@ -316,7 +320,7 @@ impl AuditedRequest {
             Asked::Manage(what) => Ask::Manage(*what),
             Asked::Server(name) => Ask::server(name),
         };
-        let of_tool = self.tool.as_ref().and_then(|tool| tool.decision);
+        let of_tool = self.tool.as_ref().and_then(|tool| tool.decision.clone());
         of_tool.or_else(|| Some(decide(&self.policy(), self.identity.as_ref()?, &ask)))
     }
 

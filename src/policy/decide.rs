@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use crate::{
     config::{ADMIN, Access, Rule, Server, Snapshot, ToolAccess},
-    error::ErrorKind,
-    identity::Identity,
+    error::{Error, ErrorKind},
+    identity::{Identity, audience::Place, scope},
 };
 
 /// Opens what Prometheus scrapes.
@@ -19,8 +19,17 @@ const METRICS: &str = "metrics";
 pub enum Ask<'a> {
     /// A server of the config.
     Server(&'a str),
+    /// A server behind all servers as one, which are the place where it is asked for.
+    Member(&'a str),
     /// A tool of one, to list or to call it.
     Tool {
+        /// Name of the server.
+        server: &'a str,
+        /// The server's own name for the tool.
+        name: &'a str,
+    },
+    /// The same of a server behind all servers as one.
+    MemberTool {
         /// Name of the server.
         server: &'a str,
         /// The server's own name for the tool.
@@ -47,6 +56,15 @@ impl<'a> Ask<'a> {
     /// The server of this name, which may be the aggregate's.
     pub fn server(name: &'a str) -> Self {
         if name == Server::ALL { Self::Aggregate } else { Self::Server(name) }
+    }
+
+    /// The place where it is asked for.
+    fn place(self) -> Place<'a> {
+        match self {
+            Self::Server(name) | Self::Tool { server: name, .. } => Place::Server(name),
+            Self::Aggregate | Self::Member(_) | Self::MemberTool { .. } => Place::All,
+            Self::Manage(_) => Place::Gateway,
+        }
     }
 }
 
@@ -81,7 +99,7 @@ pub struct Policy<'a> {
 }
 
 /// The answer, and the part of the config that gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Yes.
     Allow {
@@ -92,8 +110,8 @@ pub enum Decision {
     Deny {
         /// What the caller learns.
         kind: DenyKind,
-        /// The scope that would do. Who is in the config has no scope, so for them there is none.
-        scope_needed: Option<&'static str>,
+        /// The scope that would do. `None` if no scope would: so for whoever comes by a credential of the config.
+        scope_needed: Option<Box<str>>,
         /// The first part that does not hold.
         rule: Rule,
     },
@@ -114,6 +132,8 @@ pub enum DenyKind {
     Hidden,
     /// 403: it takes another caller for this tool.
     ToolForbidden,
+    /// 403: it takes another scope.
+    OutOfScope,
 }
 
 impl From<DenyKind> for ErrorKind {
@@ -121,7 +141,7 @@ impl From<DenyKind> for ErrorKind {
         match kind {
             DenyKind::Unauthenticated => Self::Unauthorized,
             DenyKind::InvalidToken => Self::InvalidToken,
-            DenyKind::Forbidden => Self::InsufficientScope,
+            DenyKind::Forbidden | DenyKind::OutOfScope => Self::InsufficientScope,
             DenyKind::NotFound => Self::NotFound,
             DenyKind::Hidden => Self::ToolNotAllowed,
             DenyKind::ToolForbidden => Self::ToolForbidden,
@@ -142,26 +162,32 @@ impl Decision {
     }
 
     /// The error that a no is.
-    pub fn into_result(self) -> Result<(), ErrorKind> {
+    pub fn into_result(self) -> Result<(), Error> {
         match self {
             Self::Allow { .. } => Ok(()),
-            Self::Deny { kind, .. } => Err(kind.into()),
+            Self::Deny { scope_needed: Some(scope), .. } => Err(Error::out_of_scope(scope)),
+            Self::Deny { kind, .. } => Err(ErrorKind::from(kind).into()),
         }
     }
 }
 
 /// Whether `identity` may have what it asks for.
 pub fn decide(policy: &Policy<'_>, identity: &Identity, ask: &Ask<'_>) -> Decision {
-    decided(policy, identity, ask).map_or_else(
-        |(kind, rule)| Decision::Deny { kind, scope_needed: None, rule },
-        |rule| Decision::Allow { rule },
-    )
+    match decided(policy, identity, ask) {
+        Ok(rule) => Decision::Allow { rule },
+        Err((kind, rule, scope_needed)) => Decision::Deny { kind, scope_needed, rule },
+    }
 }
 
-fn decided(policy: &Policy<'_>, identity: &Identity, ask: &Ask<'_>) -> Result<Rule, (DenyKind, Rule)> {
+type Refusal = (DenyKind, Rule, Option<Box<str>>);
+
+fn decided(policy: &Policy<'_>, identity: &Identity, ask: &Ask<'_>) -> Result<Rule, Refusal> {
+    let no = |kind, rule| Err((kind, rule, None));
     let (server, tool) = match *ask {
-        Ask::Server(name) => (policy.servers.server(name), None),
-        Ask::Tool { server, name } => (policy.servers.server(server), Some(name)),
+        Ask::Server(name) | Ask::Member(name) => (policy.servers.server(name), None),
+        Ask::Tool { server, name } | Ask::MemberTool { server, name } => {
+            (policy.servers.server(server), Some(name))
+        }
         Ask::Aggregate | Ask::Manage(_) => (None, None),
     };
     // 1. A public server asks for no credential, and ignores one.
@@ -170,45 +196,73 @@ fn decided(policy: &Policy<'_>, identity: &Identity, ask: &Ask<'_>) -> Result<Ru
     } else {
         // 2. Whoever has no valid one learns nothing else.
         let Some(caller) = identity.rule_subject() else {
-            return Err((DenyKind::Unauthenticated, Rule::NoCredential));
+            return no(DenyKind::Unauthenticated, Rule::NoCredential);
         };
+        // 3. Nor does one whom the config lets in no more.
         if identity.is_disabled {
-            return Err((DenyKind::InvalidToken, Rule::Disabled));
+            return no(DenyKind::InvalidToken, Rule::Disabled);
         }
         if policy.now.is_some_and(|now| !identity.is_valid_at(now)) {
-            return Err((DenyKind::InvalidToken, Rule::Expires));
+            return no(DenyKind::InvalidToken, Rule::Expires);
+        }
+        // 4. A token for another place is none here: its client is to ask for one of this place.
+        if !identity.is_for(ask.place()) {
+            return no(DenyKind::InvalidToken, Rule::Audience);
         }
         // A decoy may have nothing. Whoever asks for a server gets an empty one in its place.
         if identity.is_decoy {
-            return Err((DenyKind::Forbidden, Rule::Decoy));
+            return no(DenyKind::Forbidden, Rule::Decoy);
         }
-        // 3. The rule of what is asked for.
-        match (ask, server) {
+        // 5. The rule of what is asked for.
+        let rule = match (ask, server) {
             (Ask::Aggregate, _) => Rule::AnyToken,
             (Ask::Manage(what), _) if manages(identity, *what) => Rule::OwnRoles,
-            (Ask::Manage(_), _) => return Err((DenyKind::Forbidden, Rule::OwnRoles)),
-            (_, None) => return Err((DenyKind::NotFound, Rule::NoServer)),
-            (_, Some(server)) => {
-                server.admits(caller, policy.admin_sees_all).map_err(|rule| (DenyKind::Forbidden, rule))?
-            }
+            (Ask::Manage(_), _) => return no(DenyKind::Forbidden, Rule::OwnRoles),
+            (_, None) => return no(DenyKind::NotFound, Rule::NoServer),
+            (_, Some(server)) => server
+                .admits(caller, policy.admin_sees_all)
+                .map_err(|rule| (DenyKind::Forbidden, rule, None))?,
+        };
+        // 6. The scope.
+        if let Some(needed) = lacks_scope(identity, ask, server) {
+            return Err((DenyKind::OutOfScope, Rule::Scope, Some(needed)));
         }
+        rule
     };
     let Some((server, tool)) = server.zip(tool) else { return Ok(rule) };
-    // 4. A tool that the filter hides exists for no caller.
+    // 7. A tool that the filter hides exists for no caller.
     let rule = match &server.tool_filter {
         Some(filter) if filter.passes(tool) => Rule::ToolFilter,
-        Some(_) => return Err((DenyKind::Hidden, Rule::ToolFilter)),
+        Some(_) => return no(DenyKind::Hidden, Rule::ToolFilter),
         None => rule,
     };
-    // 5. One that a rule keeps from this one exists for others.
+    // One that a rule keeps from this one exists for others.
     let Some(rules) = &server.tool_rules else { return Ok(rule) };
     match rules.access(tool, identity.rule_subject()) {
         ToolAccess::Unruled => Ok(rule),
         ToolAccess::Met(at) => Ok(Rule::ToolRule(at)),
+        // What a client was not allowed is not the role's to give.
+        ToolAccess::OutOfScope(at) => {
+            let needed = identity.scope_with(rules.scopes(tool));
+            Err((DenyKind::OutOfScope, Rule::ToolRule(at), Some(needed)))
+        }
         _ if is_admin_of_all(identity, policy.admin_sees_all) => Ok(Rule::AdminSeesAll),
-        ToolAccess::Hidden(at) => Err((DenyKind::Hidden, Rule::ToolRule(at))),
-        ToolAccess::Forbidden(at) => Err((DenyKind::ToolForbidden, Rule::ToolRule(at))),
+        ToolAccess::Hidden(at) => no(DenyKind::Hidden, Rule::ToolRule(at)),
+        ToolAccess::Forbidden(at) => no(DenyKind::ToolForbidden, Rule::ToolRule(at)),
     }
+}
+
+/// The scope that it takes, if that of the identity does not reach what it asks for.
+fn lacks_scope(identity: &Identity, ask: &Ask<'_>, server: Option<&Server>) -> Option<Box<str>> {
+    let held = &identity.allowed.as_ref()?.scope;
+    let (is_reached, needed) = match (ask, server) {
+        (Ask::Manage(_), _) => (held.is_all(), scope::ALL.to_owned()),
+        (Ask::Aggregate, _) | (_, None) => (held.covers_some(), scope::ALL.to_owned()),
+        (_, Some(server)) => {
+            (held.covers_server(&server.name, &server.tags), scope::Scope::of_server(&server.name))
+        }
+    };
+    (!is_reached).then(|| held.with([&*needed]).into())
 }
 
 /// Whether the rules of servers keep nothing from a caller. `admin_sees_all` is the key of that name.

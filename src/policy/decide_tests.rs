@@ -4,8 +4,8 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::{
-    config::{CallerLimits, ToolFilter, ToolPattern, ToolRule, ToolRules},
-    identity::{Principal, Proof},
+    config::{CallerLimits, ScopeTags, ToolFilter, ToolPattern, ToolRule, ToolRules},
+    identity::{Allowed, Principal, Proof, audience::Audience, scope::Scope},
     policy::tools::ToolView,
 };
 
@@ -215,6 +215,7 @@ fn a_rule_keeps_a_tool_from_those_who_do_not_meet_it_and_the_filter_comes_first(
         pattern: ToolPattern::new(pattern),
         roles: Some(vec!["ops".into()]),
         users: None,
+        scopes: None,
         hide,
     };
     let filter = ToolFilter { allows: false, list: ["drop_all".into()].into() };
@@ -282,13 +283,16 @@ fn a_no_is_an_error_and_a_yes_is_none() {
         (DenyKind::NotFound, ErrorKind::NotFound),
         (DenyKind::Hidden, ErrorKind::ToolNotAllowed),
         (DenyKind::ToolForbidden, ErrorKind::ToolForbidden),
+        (DenyKind::OutOfScope, ErrorKind::InsufficientScope),
     ];
     for (kind, error) in kinds {
         let no = deny(kind, Rule::NoServer);
-        assert_eq!((no.is_allow(), no.rule(), no.into_result()), (false, Rule::NoServer, Err(error)));
+        assert_eq!((no.is_allow(), no.rule()), (false, Rule::NoServer));
+        assert_eq!(no.into_result().map_err(|error| error.kind), Err(error));
     }
     let yes = allow(Rule::Public);
-    assert_eq!((yes.is_allow(), yes.rule(), yes.into_result()), (true, Rule::Public, Ok(())));
+    assert_eq!((yes.is_allow(), yes.rule()), (true, Rule::Public));
+    assert!(yes.into_result().is_ok());
 }
 
 #[test]
@@ -345,5 +349,134 @@ proptest! {
         let policy = Policy { servers: &db, now: Some(NOW), admin_sees_all };
         let decided = decide(&policy, &caller, &Ask::Server("db"));
         prop_assert_eq!(decided.is_allow(), may_use(&db, &caller, admin_sees_all));
+    }
+}
+
+/// A client that acts for `identity`.
+fn client(identity: &Identity, resource: &str, scope: &str, tags: ScopeTags) -> Identity {
+    const BASE: &str = "https://gate.example";
+    let allowed = Allowed {
+        client_id: "sgc_x".into(),
+        base: BASE.into(),
+        audience: Audience::of(&format!("{BASE}{resource}"), BASE).unwrap(),
+        scope: Scope::parse(scope, tags),
+    };
+    Identity { allowed: Some(allowed.into()), ..identity.clone() }
+}
+
+fn out_of_scope(rule: Rule, needed: &str) -> Decision {
+    Decision::Deny { kind: DenyKind::OutOfScope, scope_needed: Some(needed.into()), rule }
+}
+
+#[test]
+fn a_token_for_another_place_is_none_and_one_for_too_little_says_what_it_takes() {
+    let db = Server { tags: vec!["web".into()], ..server("db", only(None, Some(&["ops"]))) };
+    let (ops, dev) = (user("alice", &["ops"]), user("bob", &[]));
+    let decided = |identity: &Identity, resource, scope, what| {
+        ask(&db, Some(NOW), &client(identity, resource, scope, ScopeTags::All), what)
+    };
+    let (direct, member) = (Ask::Server("db"), Ask::Member("db"));
+    let elsewhere = deny(DenyKind::InvalidToken, Rule::Audience);
+    for (resource, what, wanted) in [
+        ("", direct, allow(Rule::ServerRoles)),
+        ("", member, allow(Rule::ServerRoles)),
+        ("/db/mcp", direct, allow(Rule::ServerRoles)),
+        ("/db/mcp", member, elsewhere.clone()),
+        ("/db", Ask::Aggregate, elsewhere.clone()),
+        ("/mcp", direct, elsewhere.clone()),
+        ("/mcp", member, allow(Rule::ServerRoles)),
+        ("/mcp", Ask::Aggregate, allow(Rule::AnyToken)),
+        ("/files/mcp", direct, elsewhere.clone()),
+        ("/files/mcp", Ask::Server("none"), elsewhere.clone()),
+        ("/mcp", Ask::Manage(ManageAsk::Servers), elsewhere),
+    ] {
+        assert_eq!(decided(&ops, resource, "mcp", what), wanted, "{resource} {what:?}");
+    }
+    for (scope, wanted) in [
+        ("mcp", allow(Rule::ServerRoles)),
+        ("server:db", allow(Rule::ServerRoles)),
+        ("tag:web", allow(Rule::ServerRoles)),
+        ("tag:eu offline_access", out_of_scope(Rule::Scope, "tag:eu server:db")),
+        ("", out_of_scope(Rule::Scope, "server:db")),
+    ] {
+        assert_eq!(decided(&ops, "", scope, direct), wanted, "{scope:?}");
+        // The rules come first: no scope opens what they close.
+        assert_eq!(
+            decided(&dev, "", scope, direct),
+            deny(DenyKind::Forbidden, Rule::ServerRoles),
+            "{scope:?}"
+        );
+    }
+    assert_eq!(
+        decided(&ops, "", "files:write", Ask::Aggregate),
+        out_of_scope(Rule::Scope, "files:write mcp")
+    );
+    let admin = user("root", &["admin"]);
+    let manage = Ask::Manage(ManageAsk::Servers);
+    assert_eq!(decided(&admin, "", "mcp", manage), allow(Rule::OwnRoles));
+    assert_eq!(decided(&admin, "", "server:db", manage), out_of_scope(Rule::Scope, "server:db mcp"));
+    // What asks for no credential asks for no scope.
+    let docs = server("docs", Access::Public);
+    let stranger = client(&dev, "/db/mcp", "", ScopeTags::All);
+    assert_eq!(ask(&docs, Some(NOW), &stranger, Ask::Server("docs")), allow(Rule::Public));
+}
+
+#[test]
+fn a_tool_may_ask_for_scopes_which_only_clients_lack() {
+    let rule = |pattern: &str, roles: Option<&str>, scopes: &[&str], hide| ToolRule {
+        pattern: ToolPattern::new(pattern),
+        roles: roles.map(|role| vec![role.to_owned()]),
+        users: None,
+        scopes: Some(scopes.iter().map(ToString::to_string).collect()),
+        hide,
+    };
+    let rules = ToolRules::new(vec![
+        rule("write_*", None, &["files:write"], true),
+        rule("*_all", Some("ops"), &["files:all", "files:write"], true),
+    ]);
+    let db = Server { tool_rules: Some(std::sync::Arc::new(rules)), ..server("db", Access::AnyToken) };
+    let tool = |name| Ask::Tool { server: "db", name };
+    let (dev, ops, admin) = (user("d", &[]), user("o", &["ops"]), user("r", &["admin"]));
+    let of = |identity: &Identity, scope| client(identity, "", scope, ScopeTags::All);
+    for (identity, name, wanted) in [
+        (dev.clone(), "write_one", allow(Rule::ToolRule(0))),
+        (of(&dev, "mcp"), "read", allow(Rule::AnyToken)),
+        (of(&dev, "mcp"), "write_one", out_of_scope(Rule::ToolRule(0), "mcp files:write")),
+        (of(&dev, "mcp files:write"), "write_one", allow(Rule::ToolRule(0))),
+        // Whoever may not have it by the roles does not learn of it.
+        (of(&dev, "mcp files:write"), "write_all", deny(DenyKind::Hidden, Rule::ToolRule(1))),
+        (of(&dev, "mcp"), "write_all", deny(DenyKind::Hidden, Rule::ToolRule(1))),
+        (of(&ops, "mcp"), "write_all", out_of_scope(Rule::ToolRule(0), "mcp files:write files:all")),
+        (
+            of(&ops, "mcp files:write"),
+            "write_all",
+            out_of_scope(Rule::ToolRule(1), "mcp files:write files:all"),
+        ),
+        (of(&ops, "mcp files:write files:all"), "write_all", allow(Rule::ToolRule(1))),
+    ] {
+        let decided = ask(&db, None, &identity, tool(name));
+        assert_eq!(decided, wanted, "{name} {identity:?}");
+    }
+    // What lists and calls ask says the same, of an admin of all too: what a client was not allowed is not the role's to give.
+    for identity in [
+        of(&dev, "mcp"),
+        of(&ops, "mcp files:write"),
+        of(&admin, "mcp"),
+        of(&admin, "mcp files:write files:all"),
+        dev,
+    ] {
+        for admin_sees_all in [false, true] {
+            let identity = std::sync::Arc::new(identity.clone());
+            let view = ToolView::of(&db, &identity, admin_sees_all);
+            let policy = Policy { servers: &db, now: None, admin_sees_all };
+            for name in ["read", "write_one", "write_all", "x_all"] {
+                let decided = decide(&policy, &identity, &tool(name));
+                let may = view.as_ref().is_none_or(|view| view.may_call(name));
+                assert_eq!(may, decided.is_allow(), "{name} {admin_sees_all} {identity:?}");
+                let is_hidden = matches!(decided, Decision::Deny { kind: DenyKind::Hidden, .. });
+                let lists = view.as_ref().is_none_or(|view| view.lists(name));
+                assert_eq!(lists, !is_hidden, "{name} {admin_sees_all} {identity:?}");
+            }
+        }
     }
 }

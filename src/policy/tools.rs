@@ -15,6 +15,15 @@ use crate::{
 pub struct ToolView {
     filter: Option<Arc<ToolFilter>>,
     rules: Option<(Arc<ToolRules>, Arc<Identity>)>,
+    /// It passes the rules, but for their scopes.
+    is_admin_of_all: bool,
+}
+
+/// Whether a caller has every tool that rules are about. An admin of all passes them, but for scopes: what a client was not
+/// allowed is not the role's to give.
+pub fn meets_rules(rules: &ToolRules, identity: &Identity, admin_sees_all: bool) -> bool {
+    rules.are_met_by(identity.rule_subject())
+        || is_admin_of_all(identity, admin_sees_all) && identity.allowed.is_none()
 }
 
 /// What becomes of a call.
@@ -31,19 +40,22 @@ pub enum ToolCall {
 impl ToolView {
     /// What the filter leaves, for callers that meet every rule.
     pub fn of_all(server: &Server) -> Option<Self> {
-        server.tool_filter.clone().map(|filter| Self { filter: Some(filter), rules: None })
+        server.tool_filter.clone().map(|filter| Self {
+            filter: Some(filter),
+            rules: None,
+            is_admin_of_all: false,
+        })
     }
 
     /// What there is for `identity`. `None` is everything.
     pub fn of(server: &Server, identity: &Arc<Identity>, admin_sees_all: bool) -> Option<Self> {
-        let applies = |rules: &&Arc<ToolRules>| {
-            !is_admin_of_all(identity, admin_sees_all) && !rules.are_met_by(identity.rule_subject())
-        };
+        let applies = |rules: &&Arc<ToolRules>| !meets_rules(rules, identity, admin_sees_all);
         match server.tool_rules.as_ref().filter(applies) {
             None => Self::of_all(server),
             Some(rules) => {
                 let rules = Some((Arc::clone(rules), Arc::clone(identity)));
-                Some(Self { filter: server.tool_filter.clone(), rules })
+                let is_admin_of_all = is_admin_of_all(identity, admin_sees_all);
+                Some(Self { filter: server.tool_filter.clone(), rules, is_admin_of_all })
             }
         }
     }
@@ -73,6 +85,9 @@ impl ToolView {
                 let requirement = rules.get(at).map(|rule| rule.requirement());
                 ToolCall::Forbidden(Error::tool_forbidden(requirement.unwrap_or_default()))
             }
+            (ToolAccess::OutOfScope(_), Some((rules, identity))) => {
+                ToolCall::Forbidden(Error::out_of_scope(identity.scope_with(rules.scopes(tool))))
+            }
             (ToolAccess::Unruled | ToolAccess::Met(_), _) => ToolCall::Passes,
             _ => ToolCall::Hidden,
         }
@@ -84,6 +99,11 @@ impl ToolView {
 
     fn ruled(&self, tool: &str) -> ToolAccess {
         let rules = self.rules.as_ref();
-        rules.map_or(ToolAccess::Unruled, |(rules, identity)| rules.access(tool, identity.rule_subject()))
+        let access = rules
+            .map_or(ToolAccess::Unruled, |(rules, identity)| rules.access(tool, identity.rule_subject()));
+        match access {
+            ToolAccess::Hidden(at) | ToolAccess::Forbidden(at) if self.is_admin_of_all => ToolAccess::Met(at),
+            access => access,
+        }
     }
 }

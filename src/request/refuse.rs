@@ -11,6 +11,7 @@ use crate::{
     downstream::incoming::Incoming,
     endpoints::table::Methods,
     error::{Error, ErrorKind},
+    identity::scope,
     observe::RequestId,
 };
 
@@ -20,6 +21,8 @@ pub struct Refused<'a> {
     pub realm: &'a str,
     /// The request presented a name and its secret by `Basic`.
     pub tried_basic: bool,
+    /// Where the metadata is of the place that was asked for, if clients can log in.
+    pub metadata: Option<String>,
     /// `request_id`
     pub id: RequestId,
     /// What is served at the path.
@@ -30,22 +33,32 @@ pub struct Refused<'a> {
 
 /// The only place where an error becomes a response.
 pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
-    let Refused { realm, tried_basic, id, methods, version } = refused;
+    let Refused { realm, tried_basic, metadata, id, methods, version } = refused;
     let (code, sentence) = (error.kind.code(), error.sentence());
     let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id.as_str() });
     let mut response = uncached(error.kind.status(), "application/json", body.to_string());
     let headers = response.headers_mut();
+    // What a client without a token is to ask for. Clients read the first challenge, so it is one (MCP 2026-07-28, authorization).
+    let way_in =
+        metadata.as_ref().map(|url| format!(", resource_metadata=\"{url}\", scope=\"{}\"", scope::ALL));
+    let way_in = way_in.unwrap_or_default();
     let challenge = match error.kind {
         ErrorKind::Unauthorized | ErrorKind::QueryTokenDisabled => {
-            Some(format!("Bearer realm=\"{}\"", quoted(realm)))
+            Some(format!("Bearer realm=\"{}\"{way_in}", quoted(realm)))
         }
         // A password is no way into the rest: what is asked for there is a token (RFC 9110 §15.5.2 asks for a challenge).
-        ErrorKind::InvalidCredentials => Some(format!("Bearer realm=\"{}\"", quoted(realm))),
+        ErrorKind::InvalidCredentials => Some(format!("Bearer realm=\"{}\"{way_in}", quoted(realm))),
         // Whose token has expired is to find the way to another one, whoever guesses at the same address.
         ErrorKind::InvalidToken | ErrorKind::GuessLimited => {
-            Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"", quoted(realm)))
+            Some(format!("Bearer realm=\"{}\", error=\"invalid_token\"{way_in}", quoted(realm)))
         }
-        ErrorKind::InsufficientScope => Some("Bearer error=\"insufficient_scope\"".to_owned()),
+        ErrorKind::InsufficientScope => {
+            let needed = error.scope_needed.as_ref().map(|scope| format!(", scope=\"{}\"", quoted(scope)));
+            let place = metadata.as_ref().filter(|_| needed.is_some());
+            let place = place.map(|url| format!(", resource_metadata=\"{url}\""));
+            let (needed, place) = (needed.unwrap_or_default(), place.unwrap_or_default());
+            Some(format!("Bearer error=\"insufficient_scope\"{needed}{place}"))
+        }
         _ => None,
     };
     if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::try_from(challenge).ok()) {

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     child::Supervisor,
     config::{Access, InlineTarget, Server, ToolRules},
-    identity::{Caller, Identity, Principal, credential_key::CredentialKey},
+    identity::{Caller, Identity, Principal, audience::Place, credential_key::CredentialKey},
     ledger::RateMeter,
     link::inline::InlineServer,
     observe::{Health, Observer, ServerMetrics},
     policy::{
         decide::{Ask, Policy, decide, is_admin_of_all},
-        tools::ToolView,
+        tools::{ToolView, meets_rules},
     },
     servers::{
         RunState, SharedLinks,
@@ -73,10 +73,7 @@ impl ServerEntry {
             identities.iter().map(|identity| decide(policy, identity, &ask).is_allow()).collect();
         let admin_sees_all = policy.admin_sees_all;
         let meets_rules = |rules: &Arc<ToolRules>| {
-            let meets = |identity: &Arc<Identity>| {
-                is_admin_of_all(identity, admin_sees_all) || rules.are_met_by(identity.rule_subject())
-            };
-            identities.iter().map(meets).collect()
+            identities.iter().map(|identity| meets_rules(rules, identity, admin_sees_all)).collect()
         };
         let metrics =
             kept.map_or_else(|| observer.metrics.server(&server.name), |entry| Arc::clone(&entry.metrics));
@@ -212,14 +209,39 @@ impl ServerEntry {
         matches!(self.callers, PastCallers::One(_))
     }
 
-    /// Whether the caller may use the server: what [`decide`] said when the config was read.
+    /// Whether the caller may use the server: what [`decide`] said when the config was read, and what was allowed to a client.
     pub fn admits(&self, caller: &Caller) -> bool {
-        self.is_public || caller.slot.is_some_and(|slot| self.allows(slot))
+        self.is_public
+            || caller.slot.is_some_and(|slot| self.allows(slot)) && self.is_allowed(&caller.identity)
+    }
+
+    /// The same where the server is one behind all servers as one, which is the place that a token has to be for.
+    pub fn admits_as_member(&self, caller: &Caller) -> bool {
+        self.is_public
+            || caller.slot.is_some_and(|slot| self.allows(slot)) && self.is_reached(&caller.identity)
+    }
+
+    /// Whether what was allowed to a client, if one acts, is this server.
+    pub fn is_allowed(&self, identity: &Identity) -> bool {
+        let place = || match self.backend {
+            Backend::All => Place::All,
+            _ => Place::Server(&self.server.name),
+        };
+        identity.allowed.is_none() || identity.is_for(place()) && self.is_reached(identity)
+    }
+
+    /// Whether the scope of a client, if one acts, reaches the server.
+    pub fn is_reached(&self, identity: &Identity) -> bool {
+        identity.allowed.as_ref().is_none_or(|allowed| match self.backend {
+            Backend::All => allowed.scope.covers_some(),
+            _ => allowed.scope.covers_server(&self.server.name, &self.server.tags),
+        })
     }
 
     /// Which tools there are for a caller; `None` is all of them.
     pub fn tool_view(&self, caller: &Caller) -> Option<ToolView> {
         let is_met = |slot: usize| self.meets_tool_rules.get(slot).copied().unwrap_or(false);
+        let is_met = |slot| caller.identity.allowed.is_none() && is_met(slot);
         match self.server.tool_rules.is_none() || caller.slot.is_some_and(is_met) {
             true => ToolView::of_all(&self.server),
             false => self.tool_view_as(&caller.identity),
@@ -233,13 +255,15 @@ impl ServerEntry {
 
     /// Whether `identity` may use every tool that `other` may use.
     pub fn tools_cover(&self, identity: &Identity, other: &Identity) -> bool {
+        let is_admin = |identity| is_admin_of_all(identity, self.admin_sees_all);
         let covers = |rules: &Arc<ToolRules>| {
-            is_admin_of_all(identity, self.admin_sees_all)
+            meets_rules(rules, identity, self.admin_sees_all)
                 // An admin had the tools of rules that it did not meet.
-                || match is_admin_of_all(other, self.admin_sees_all) {
-                    true => rules.are_met_by(identity.rule_subject()),
-                    false => rules.cover(identity.rule_subject(), other.rule_subject()),
-                }
+                || !is_admin(other)
+                    && !is_admin(identity)
+                    && rules.cover(identity.rule_subject(), other.rule_subject())
+                // Both pass all but scopes.
+                || is_admin(identity) && rules.cover_scopes(identity.rule_subject(), other.rule_subject())
         };
         self.server.tool_rules.as_ref().is_none_or(covers)
     }

@@ -18,15 +18,18 @@ use crate::{
     config::{Limits, Server, Snapshot, User},
     error::{Error, ErrorKind},
     identity::{
-        Admission, AdmittedParty, Caller, Identity, Principal, Proof,
+        Admission, AdmittedParty, Allowed, Caller, Identity, Principal, Proof,
+        audience::Audience,
         login::{
             Logins,
+            access_token::{self, AccessClaims},
             fingerprint::Fingerprint,
             grant_id::GrantId,
             opened_tokens::{OpenedToken, OpenedTokens, TokenDigest},
-            session_token,
+            session_token::{self, SessionClaims},
         },
         presented::{Claim, Presented},
+        scope::Scope,
         token_table::TokenTable,
         verifier::{Identified, Verifier},
     },
@@ -249,11 +252,12 @@ impl Live {
         opened: &RefCell<OpenedTokens>,
     ) -> Identified<'a> {
         let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
+        let is_access = self.config.oauth.is_some() && token.starts_with(access_token::PREFIX.as_bytes());
         let is_session = self.has_logins() && token.starts_with(session_token::PREFIX.as_bytes());
         // First, since a digest of so long a token costs as much as opening it.
-        if is_session
+        if (is_access || is_session)
             && let Ok(presented) = presented
-            && let Some(caller) = self.by_session(token, opened)
+            && let Some(caller) = self.by_own_token(token, is_access, opened)
             && presented.may_prove(&caller.identity.principal)
         {
             return Identified::Ready(Ok(caller));
@@ -262,8 +266,10 @@ impl Live {
             (_, Err(refused)) => Err((*refused).into()),
             (Some(slot), Ok(presented)) if self.is_proved_by(slot, presented) => Ok(self.caller(Some(slot))),
             // Nobody can say what it was worth. A client that is told that it is invalid throws it away.
-            (None, Ok(_)) if is_session && !self.logins.is_open() => Err(Error::logins_not_kept()),
-            (None, Ok(Presented { claim: Claim::AnyToken, .. })) if is_session => {
+            (None, Ok(_)) if (is_access || is_session) && !self.logins.is_open() => {
+                Err(Error::logins_not_kept())
+            }
+            (None, Ok(Presented { claim: Claim::AnyToken, .. })) if is_access || is_session => {
                 Err(ErrorKind::InvalidToken.into())
             }
             // Also if it is the secret of somebody else: what is no token of this name is compared, whatever it is.
@@ -289,8 +295,8 @@ impl Live {
         !self.config.users.is_empty()
     }
 
-    /// The user who has this session token, if it holds.
-    fn by_session(&self, token: &[u8], opened: &RefCell<OpenedTokens>) -> Option<Caller> {
+    /// Who has this session token, or access token, if it holds.
+    fn by_own_token(&self, token: &[u8], is_access: bool, opened: &RefCell<OpenedTokens>) -> Option<Caller> {
         let (sealers, grants, now) = (self.logins.sealers()?, self.logins.grants()?, self.clock.now());
         let is_good = |slot: Option<usize>, grant| {
             slot.is_some_and(|slot| self.is_valid(slot)) && !grants.is_revoked(grant)
@@ -299,18 +305,75 @@ impl Live {
         opened.hold_for(self.number, &sealers);
         let digest = TokenDigest::of(token);
         if let Some(OpenedToken { caller, grant, .. }) = opened.find(&digest, now) {
-            return is_good(caller.slot, *grant).then(|| caller.clone());
+            if !is_good(caller.slot, *grant) {
+                return None;
+            }
+            if is_access {
+                grants.note_use(*grant, now);
+            }
+            return Some(caller.clone());
         }
-        let claims = sealers.session.open(token, now)?;
+        let (token, grant) = if is_access {
+            let claims = sealers.access.open(token, now)?;
+            (OpenedToken::new(self.by_access(&claims, &opened)?, &claims), claims.grant)
+        } else {
+            let claims = sealers.session.open(token, now)?;
+            (OpenedToken::new(self.by_session(&claims, &opened)?, &claims), claims.grant)
+        };
+        let caller = token.caller.clone();
+        if !is_good(caller.slot, grant) {
+            return None;
+        }
+        if is_access {
+            grants.note_use(grant, now);
+        }
+        opened.insert(digest, token);
+        Some(caller)
+    }
+
+    /// The user of a session token, with the password of the login.
+    fn by_session(&self, claims: &SessionClaims, opened: &OpenedTokens) -> Option<Caller> {
         let slot = self.slot_by_password(&Principal::User(Arc::clone(&claims.user)), claims.fingerprint);
         let proof = Proof::Session { grant: claims.grant, fingerprint: claims.fingerprint };
         let identity = self.callers[slot?].identity.proved_by(proof, claims.grant_ends);
-        let caller = Caller { identity: opened.shared(claims.grant, identity), slot };
-        if !is_good(slot, claims.grant) {
-            return None;
-        }
-        opened.insert(digest, OpenedToken::new(caller.clone(), &claims));
-        Some(caller)
+        Some(Caller { identity: opened.shared(claims.grant, identity), slot })
+    }
+
+    /// For whom the client of an access token acts, with what it was allowed.
+    fn by_access(&self, claims: &AccessClaims, opened: &OpenedTokens) -> Option<Caller> {
+        let config = self.config.oauth.as_ref()?;
+        let AccessClaims { principal, grant, fingerprint, client_id, resource, scope, .. } = claims;
+        let slot = self.slot_of_login(principal, *fingerprint);
+        let allowed = Allowed {
+            client_id: Arc::clone(client_id),
+            base: Arc::clone(&config.base),
+            audience: Audience::of(resource, &config.base)?,
+            scope: Scope::parse(scope, config.scope_tags),
+        };
+        let proof = Proof::Access { grant: *grant, fingerprint: *fingerprint };
+        let identity = self.callers[slot?].identity.proved_by(proof, claims.grant_ends);
+        let identity = Identity { allowed: Some(Arc::new(allowed)), ..identity };
+        self.still_allows(&identity).then(|| Caller { identity: opened.shared(*grant, identity), slot })
+    }
+
+    /// Whether the config still has the client that was allowed something, if one acts, and the place by which it was found.
+    fn still_allows(&self, identity: &Identity) -> bool {
+        let (Some(allowed), Some(config)) = (&identity.allowed, &self.config.oauth) else {
+            return identity.allowed.is_none();
+        };
+        let is_of_config =
+            !allowed.client_id.starts_with("sgc_") && !allowed.client_id.starts_with("https://");
+        allowed.base == config.base && (!is_of_config || config.client(&allowed.client_id).is_some())
+    }
+
+    /// What was allowed, as the config now reads it; `None` if it reads it as before.
+    fn reread(&self, identity: &Identity) -> Option<Identity> {
+        let (allowed, config) = (identity.allowed.as_ref()?, self.config.oauth.as_ref()?);
+        let is_same = allowed.scope.tags() == config.scope_tags;
+        (!is_same).then(|| {
+            let allowed = Allowed { scope: allowed.scope.under(config.scope_tags), ..(**allowed).clone() };
+            Identity { allowed: Some(Arc::new(allowed)), ..identity.clone() }
+        })
     }
 
     /// Ends the logins of users that the config does not have, or with another password.
@@ -343,19 +406,24 @@ impl Live {
     /// Whether somebody who logged in may still, with the password or the token that they logged in with.
     pub fn has_principal(&self, principal: &Principal, fingerprint: Fingerprint) -> bool {
         match principal {
-            Principal::User(_) | Principal::Token(_) => self.slots_of(principal).iter().any(|slot| {
-                let is_same = self.fingerprint(*slot) == Some(fingerprint);
-                is_same && self.is_valid(*slot) && !self.callers[*slot].identity.is_decoy
-            }),
+            Principal::User(_) | Principal::Token(_) => self.slot_of_login(principal, fingerprint).is_some(),
             Principal::Nobody | Principal::Tenant(_) => false,
         }
     }
 
     /// The identity of somebody who logged in, and may still.
     pub fn identity_of(&self, principal: &Principal, fingerprint: Fingerprint) -> Option<&Arc<Identity>> {
-        let slots = self.slots_of(principal).iter();
-        let mut same = slots.filter(|slot| self.fingerprint(**slot) == Some(fingerprint));
-        same.next().map(|slot| &self.callers[*slot].identity)
+        self.slot_of_login(principal, fingerprint).map(|slot| &self.callers[slot].identity)
+    }
+
+    /// The slot of what somebody logged in with, if it is still good.
+    fn slot_of_login(&self, principal: &Principal, fingerprint: Fingerprint) -> Option<usize> {
+        let is_same = |slot: &usize| {
+            self.fingerprint(*slot) == Some(fingerprint)
+                && self.is_valid(*slot)
+                && !self.callers[*slot].identity.is_decoy
+        };
+        self.slots_of(principal).iter().copied().find(is_same)
     }
 
     /// A principal of the config, as the first of its credentials has it.
@@ -451,6 +519,13 @@ impl Live {
                         let is_over = !self.has_grant(*grant) || !identity.is_valid_at(self.clock.now());
                         self.slot_by_password(&identity.principal, *fingerprint).filter(|_| !is_over)
                     }
+                    Proof::Access { grant, fingerprint } => {
+                        // The token may have expired: what it began goes on as long as the grant.
+                        let is_over = !self.has_grant(*grant)
+                            || !identity.is_valid_at(self.clock.now())
+                            || !self.still_allows(identity);
+                        self.slot_of_login(&identity.principal, *fingerprint).filter(|_| !is_over)
+                    }
                     Proof::Password(_) => {
                         let slot = self.slots_of(&identity.principal).first().copied();
                         slot.filter(|slot| self.callers[*slot].identity.proof == identity.proof)
@@ -465,8 +540,18 @@ impl Live {
         let members = members.map_or(&[][..], |members| &members[..]);
         // A credential may have been given to another principal, who has no part in what was begun by it.
         let is_same = |slot: usize| self.callers[slot].identity.principal == *principal;
+        let reread = self.reread(admission.to.identity());
+        let identity = reread.as_ref().unwrap_or(admission.to.identity());
+        // A session is its principal's, whose requests are asked each by itself.
+        let is_allowed = matches!(admission.to, AdmittedParty::Principal(_))
+            || entry.is_allowed(identity)
+                && members
+                    .iter()
+                    .filter_map(|server| self.entry(server))
+                    .all(|entry| entry.is_public || entry.is_reached(identity));
         let admits = |slot: &usize| {
             is_same(*slot)
+                && is_allowed
                 && entry.allows(*slot)
                 && self.reaches_as_much_as_its_name(*slot, members)
                 && self.keeps_tools(*slot, admission, entry, members)
@@ -509,7 +594,16 @@ impl Live {
         entry: &ServerEntry,
         members: &[Arc<str>],
     ) -> bool {
-        let identity = &*self.callers[slot].identity;
+        let of_slot = &self.callers[slot].identity;
+        // A session has what its principal may have, a client what it was allowed of that.
+        let client = match &admission.to {
+            AdmittedParty::Credential(identity) => {
+                self.reread(identity).map_or_else(|| identity.allowed.clone(), |of| of.allowed)
+            }
+            AdmittedParty::Principal(_) => None,
+        };
+        let limited = client.map(|allowed| Identity { allowed: Some(allowed), ..(**of_slot).clone() });
+        let identity = limited.as_ref().unwrap_or(of_slot);
         let covers = |entry: &ServerEntry| {
             entry.tools_cover(identity, admission.to.identity())
                 && admission.begun_by.get().is_none_or(|other| entry.tools_cover(identity, other))
@@ -584,7 +678,7 @@ impl Live {
 
     /// Whether any credential ends by itself, as logins do.
     pub fn has_expiry(&self) -> bool {
-        self.has_logins() || self.callers.iter().any(|entry| entry.identity.not_after.is_some())
+        self.config.has_grants() || self.callers.iter().any(|entry| entry.identity.not_after.is_some())
     }
 }
 

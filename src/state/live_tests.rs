@@ -115,7 +115,9 @@ fn live_with(config: &Value, logins: &Arc<Logins>) -> Live {
     let key = SessionKey::random().unwrap();
     let in_memory = LoginStore { storage: LoginStorage::Memory, ..LoginStore::default() };
     let opening = Opening { now: &SystemTime::now, is_wanted: &|| true };
-    logins.keep_store(logins.open_store(&in_memory, Path::new(""), opening).unwrap());
+    if !logins.is_open() {
+        logins.keep_store(logins.open_store(&in_memory, Path::new(""), opening).unwrap());
+    }
     Live::build(Arc::new(snapshot), None, &observer, &ledger, &key, (&Arc::new(Clock::default()), logins))
         .unwrap()
 }
@@ -126,7 +128,9 @@ fn lost(decision: Decision) -> Option<Revocation> {
     Some(match kind {
         DenyKind::NotFound => Revocation::Server,
         DenyKind::Unauthenticated | DenyKind::InvalidToken => Revocation::Token,
-        DenyKind::Forbidden | DenyKind::Hidden | DenyKind::ToolForbidden => Revocation::Grant,
+        DenyKind::Forbidden | DenyKind::Hidden | DenyKind::ToolForbidden | DenyKind::OutOfScope => {
+            Revocation::Grant
+        }
     })
 }
 
@@ -191,7 +195,7 @@ proptest! {
             prop_assert_eq!(after.entry(name).is_some_and(|entry| entry.admits(&nobody)), decided.is_allow());
             for to in [nobody.as_credential(), nobody.as_principal()] {
                 let loss = after.loss(&Admission::new(to, name.into(), 0));
-                prop_assert_eq!(loss, if is_there { lost(decided) } else { Some(Revocation::Server) });
+                prop_assert_eq!(loss, if is_there { lost(decided.clone()) } else { Some(Revocation::Server) });
             }
         }
     }
@@ -250,4 +254,96 @@ async fn a_session_token_opens_as_long_as_its_user_has_the_same_password_and_its
     grants.withdraw(issued.grant);
     assert!(found(&good).is_none() && found_by(&often).is_none());
     assert_eq!(live.loss(&admission), Some(Revocation::Token));
+}
+
+#[tokio::test]
+async fn an_access_token_opens_its_place_and_what_it_began_goes_on_until_its_grant_is_over() {
+    let config = |more: Value| {
+        let mut config = json!({
+            "proxy": {
+                "baseUrl": "https://gate.example",
+                "auth": {
+                    "kind": "oauth",
+                    "users": { "u0": { "passwordHash": HASH } },
+                    "tokens": { "t0": "token-of-t0-that-is-long", "t1": { "value": "token-of-t1-that-is-long", "decoy": true } },
+                    "clients": { "ops": {} },
+                },
+            },
+            "mcpServers": { "s0": { "url": "http://127.0.0.1:1/", "tags": ["a"] }, "s1": { "url": "http://127.0.0.1:1/" } },
+        });
+        for (key, value) in more.as_object().unwrap() {
+            config["proxy"]["auth"][key] = value.clone();
+        }
+        config
+    };
+    let logins = Arc::new(Logins::new().unwrap());
+    let live = live_with(&config(json!({})), &logins);
+    let now = live.clock.now();
+    let user = live.user("u0").unwrap();
+    let grants = live.logins.grants().unwrap();
+    let fingerprint = live.fingerprint(user.slot).unwrap();
+    let (issued, _) = grants.begin(&"u0".into(), fingerprint, &live.config.login_terms, now).await.unwrap();
+    let good = AccessClaims {
+        principal: Principal::User("u0".into()),
+        grant: issued.grant,
+        fingerprint,
+        client_id: "ops".into(),
+        resource: "https://gate.example/s0/mcp".into(),
+        scope: "tag:a tag:b server:s0".into(),
+        issued: now,
+        expires: issued.expires,
+        grant_ends: issued.grant_ends,
+    };
+    let address: AddressBlock = std::net::IpAddr::from([127, 0, 0, 1]).into();
+    let found_in = |live: &Live, claims: &AccessClaims| {
+        let token = live.logins.seal_access(claims).unwrap();
+        let presented = Ok(Presented::bare(token.expose().as_bytes()));
+        // Twice: opened, and known.
+        let opened = RefCell::default();
+        let [one, other] = [(), ()].map(|()| match live.identify(&presented, address, &opened) {
+            Identified::Ready(found) => found.ok(),
+            Identified::Later(_) => panic!("it is known at once"),
+        });
+        let identity = |caller: &Option<Caller>| caller.as_ref().map(|caller| Arc::clone(&caller.identity));
+        assert_eq!(identity(&one), identity(&other));
+        one
+    };
+    let caller = found_in(&live, &good).unwrap();
+    assert_eq!(caller.identity.principal, Principal::User("u0".into()));
+    let may = |name: &str| live.entry(name).unwrap().admits(&caller);
+    assert!(may("s0") && !may("s1") && !may(Server::ALL));
+
+    let slot = |name: &str| live.slots_of(&Principal::Token(name.into()))[0];
+    let of_token = |name: &str| AccessClaims {
+        principal: Principal::Token(name.into()),
+        fingerprint: live.fingerprint(slot(name)).unwrap(),
+        ..good.clone()
+    };
+    assert!(found_in(&live, &of_token("t0")).is_some());
+    for bad in [
+        of_token("t1"),
+        AccessClaims { principal: Principal::Token("t0".into()), ..good.clone() },
+        AccessClaims { principal: Principal::User("none".into()), ..good.clone() },
+        AccessClaims { principal: Principal::Nobody, ..good.clone() },
+        AccessClaims { client_id: "gone".into(), ..good.clone() },
+        AccessClaims { resource: "https://other.example/s0/mcp".into(), ..good.clone() },
+        AccessClaims { expires: now, ..good.clone() },
+        AccessClaims { grant_ends: now, ..good.clone() },
+    ] {
+        assert!(found_in(&live, &bad).is_none(), "{bad:?}");
+    }
+
+    // What it began does not ask when the token ends. Only the grant, the config and the scope count.
+    let admission = Admission::new(caller.as_credential(), "s0".into(), 0);
+    assert_eq!(live.loss(&admission), None);
+    let other_tags = AccessClaims { scope: "tag:a tag:b".into(), ..good.clone() };
+    let any = live_with(&config(json!({ "scopeTags": "any" })), &logins);
+    let by_one_tag = Admission::new(found_in(&any, &other_tags).unwrap().as_credential(), "s0".into(), 0);
+    assert_eq!(any.loss(&by_one_tag), None);
+    assert_eq!(live.loss(&by_one_tag), Some(Revocation::Grant), "now it takes all of them");
+    let without = live_with(&config(json!({ "clients": {} })), &logins);
+    assert_eq!(without.loss(&admission), Some(Revocation::Token), "the client is gone");
+    let off = live_with(&config(json!({ "kind": "bearer_token" })), &logins);
+    assert!(found_in(&off, &good).is_none());
+    assert_eq!(off.loss(&admission), Some(Revocation::Token), "nobody acts for others any more");
 }

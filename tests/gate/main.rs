@@ -8,6 +8,7 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary has no outside; pub says what the harness offers")]
 
+mod access_tokens;
 mod admin_listener;
 mod all_servers;
 mod audit;

@@ -8,7 +8,7 @@ use crate::config::{
     read::{context::Context, fields::Fields, reader::Node},
     report::{hint, problem::Location, shown},
     resolve::{
-        callers::{KnownNames, words},
+        callers::{KnownNames, NO_SCOPE, is_scope, words},
         tokens::Auth,
     },
     rule_lines::RuleOf,
@@ -144,10 +144,11 @@ pub(super) fn tool_rules(
         let Some(of_tool) = node.object(cx, &TOOL_RULE) else { continue };
         let roles = of_tool.get("roles").and_then(|_| words(cx, &of_tool, "roles"));
         let users = of_tool.get("users").and_then(|node| names(cx, &node, &auth.users.names, &USERS_LIST));
-        if of_tool.lacks(&["roles", "users"]) {
+        let scopes = of_tool.get("scopes").map(|_| tool_scopes(cx, &of_tool));
+        if of_tool.lacks(&["roles", "users", "scopes"]) {
             cx.warning(
                 &key,
-                "asks for nothing, so it keeps the tool from nobody; give it `roles` or `users`",
+                "asks for nothing, so it keeps the tool from nobody; give it `roles`, `users` or `scopes`",
             );
         }
         for (name, is_empty) in [
@@ -160,10 +161,32 @@ pub(super) fn tool_rules(
         }
         let hide = of_tool.bool(cx, "hide").unwrap_or(true);
         cx.rules.push((RuleOf::Server(Arc::clone(name)), Rule::ToolRule(rules.len()), key));
-        rules.push(ToolRule { pattern: ToolPattern::new(pattern), roles, users, hide });
+        rules.push(ToolRule { pattern: ToolPattern::new(pattern), roles, users, scopes, hide });
     }
     let rules = Arc::new(ToolRules::new(rules));
     (Some(Arc::clone(&rules)).filter(|_| !entries.entries().is_empty()), Some(rules))
+}
+
+/// `scopes` of a tool: words of the user's own, all of which a client must have been allowed.
+fn tool_scopes(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<String> {
+    let is_own = |word: &str| {
+        ["mcp", "offline_access"].contains(&word) || word.starts_with("server:") || word.starts_with("tag:")
+    };
+    let words = fields.texts(cx, "scopes").unwrap_or_default();
+    let mut scopes = Vec::new();
+    for text in words {
+        if !is_scope(&text.value) {
+            cx.error(&text.at, NO_SCOPE);
+        } else if is_own(&text.value) {
+            cx.error(
+                &text.at,
+                "has a meaning of its own, for servers as a whole; write another word, as in \"files:write\"",
+            );
+        } else {
+            scopes.push(text.value);
+        }
+    }
+    scopes
 }
 
 /// With more names than this, none is looked for that one is a slip of: it would take long.
@@ -267,11 +290,13 @@ pub(crate) fn warn_of_access(
         name: if held.is_tenant { RuleName::Unlisted } else { RuleName::Token(&held.token_name) },
         roles: &held.roles,
         limits: &held.limits,
+        scopes: None,
     });
     let users = auth.users.known.iter().filter(|user| !user.disabled).map(|user| RuleSubject {
         name: RuleName::User(&user.name),
         roles: &user.roles,
         limits: &user.limits,
+        scopes: None,
     });
     let callers: Vec<_> = tokens.chain(users).collect();
     for server in servers {

@@ -38,6 +38,14 @@ pub(crate) fn words(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Op
     Some(words)
 }
 
+/// Whether a word can be a scope (RFC 6749 §3.3).
+pub(super) fn is_scope(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
+}
+
+/// What to say of one that cannot.
+pub(super) const NO_SCOPE: &str = "is no scope; write visible ASCII without spaces, quotes and backslashes";
+
 /// `servers` and `tags` of a caller.
 pub(super) fn caller_limits(
     cx: &mut Context<'_>,

@@ -15,7 +15,7 @@ use crate::config::{
     report::problem::Location,
     resolve::{
         bind::{self, BaseUrl},
-        callers::words,
+        callers::{NO_SCOPE, is_scope, words},
     },
     snapshot::HostPattern,
     table::CLIENT,
@@ -193,16 +193,12 @@ fn issuer(cx: &mut Context<'_>, text: &ReadText) -> Option<Url> {
     Some(url)
 }
 
-/// Words that can be a scope (RFC 6749 §3.3).
-pub(super) fn scopes(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Option<Vec<String>> {
-    let is_in = |byte: u8| byte.is_ascii_graphic() && !b"\"\\".contains(&byte);
+fn scopes(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Option<Vec<String>> {
     let mut scopes = Vec::new();
     for text in fields.texts(cx, name)? {
-        match !text.value.is_empty() && text.value.bytes().all(is_in) {
+        match is_scope(&text.value) {
             true => scopes.push(text.value),
-            false => {
-                cx.error(&text.at, "is no scope; write visible ASCII without spaces, quotes and backslashes")
-            }
+            false => cx.error(&text.at, NO_SCOPE),
         }
     }
     Some(scopes)

@@ -145,4 +145,4 @@ pub(in crate::config) static CLIENT: Object = Object {
 static REDIRECT_URI: ValueKind = ValueKind::Text(r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$");
 
 /// RFC 6749 §3.3.
-static SCOPE: ValueKind = ValueKind::Text(r"^[!#-\[\]-~]+$");
+pub(super) static SCOPE: ValueKind = ValueKind::Text(r"^[!#-\[\]-~]+$");

@@ -1,6 +1,6 @@
 //! `mcpServers.NAME`.
 
-use super::{LABEL, PROGRAM, TEXT, secs};
+use super::{LABEL, PROGRAM, TEXT, oauth::SCOPE, secs};
 use crate::config::table::key::{
     ANY,
     Absent::{Bool, Duration, Empty, List, Means, Nothing, Required},
@@ -290,6 +290,14 @@ pub(in crate::config) static TOOL_RULE: Object = Object {
             "The caller must be one of these users. `[]` keeps the tools from everybody.",
         )
         .examples(&[r#"["alice"]"#]),
+        key(
+            "scopes",
+            ValueKind::List(&SCOPE),
+            Means("no scope is asked for"),
+            "A client of [OAuth](identity.md) must have been allowed all of these, besides what opens the server. Else a call is 403 and \
+             says so, so that the client can ask for them. Whoever comes by a token of the config or a session token has every scope.",
+        )
+        .examples(&[r#"["files:write"]"#]),
         key(
             "hide",
             ValueKind::Bool,

@@ -10,6 +10,7 @@ mod dashboard;
 pub mod form;
 mod introspect;
 mod log_in;
+pub mod metadata;
 mod places;
 mod refusal;
 mod register;
@@ -40,8 +41,8 @@ pub async fn answer(request: &OauthRequest<'_>, endpoint: OauthEndpoint) -> Resu
         OauthEndpoint::LogOut => dashboard::sign_out(request).await,
         OauthEndpoint::Dashboard => dashboard::show(request).await,
         OauthEndpoint::RevokeGrant => dashboard::revoke(request).await,
-        OauthEndpoint::ResourceMetadata | OauthEndpoint::ServerMetadata | OauthEndpoint::NoMetadata => {
-            Err(ErrorKind::NotFound.into())
-        }
+        OauthEndpoint::ResourceMetadata => metadata::of_resource(request),
+        OauthEndpoint::ServerMetadata => metadata::of_server(request),
+        OauthEndpoint::NoMetadata => Err(ErrorKind::NotFound.into()),
     }
 }

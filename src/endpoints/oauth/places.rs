@@ -1,7 +1,11 @@
 //! Places that a client asks for, and what it may do there.
 
 use super::OauthRequest;
-use crate::{identity::login::grants::PageLogin, oauth::flow::AuthorizationRequest, policy::decide::Ask};
+use crate::{
+    identity::{login::grants::PageLogin, scope},
+    oauth::flow::AuthorizationRequest,
+    policy::decide::Ask,
+};
 
 /// The place that a `resource` names (RFC 8707), or all of the gateway: its base URL, with the name of a server, or with `/mcp` for
 /// all servers as one. `None` if it is no place of this gateway.
@@ -38,20 +42,19 @@ fn is_name(text: &str) -> bool {
 /// What of a scope means something here. If nothing does, it is `mcp`: all that whoever allows it may do.
 pub(super) fn known_scopes(request: &OauthRequest<'_>, scope: &str) -> String {
     let OauthRequest { live, config, .. } = *request;
-    let is_known = |word: &&str| match word.split_once(':') {
-        Some(("server", name)) => live.entries.contains_key(name),
-        Some(("tag", tag)) => {
-            config.offers_tags
-                && live.servers.iter().any(|entry| entry.server.tags.iter().any(|other| **other == *tag))
-        }
-        _ => matches!(*word, "mcp" | "offline_access"),
+    let has_tag =
+        |tag: &str| live.servers.iter().any(|entry| entry.server.tags.iter().any(|other| **other == *tag));
+    let is_of_tool = |word: &str| {
+        let rules = live.servers.iter().filter_map(|entry| entry.server.tool_rules.as_ref());
+        rules.flat_map(|rules| rules.all_scopes()).any(|known| known == word)
     };
-    let mut known: Vec<&str> = Vec::new();
-    for word in scope.split(' ').filter(is_known) {
-        if !known.contains(&word) {
-            known.push(word);
-        }
-    }
+    let known = scope::known(
+        scope,
+        |name| live.entries.contains_key(name),
+        |tag| config.offers_tags && has_tag(tag),
+        is_of_tool,
+    );
+    let mut known: Vec<&str> = known.split(' ').filter(|word| !word.is_empty()).collect();
     if known.iter().all(|word| *word == "offline_access") {
         known.insert(0, "mcp");
     }
