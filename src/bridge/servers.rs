@@ -227,7 +227,7 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
         granted: Box::new(move || {
             let live = shared.live();
             let run_state = &live.entry(&admission.server)?.run_state;
-            let admits = || live.still_admits(&admission);
+            let admits = || live.still_admits_member(&admission);
             (!run_state.is_stopped() && admits()).then(|| run_state.epoch())
         }),
     }

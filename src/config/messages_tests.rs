@@ -633,7 +633,7 @@ fn rules_for_tools() {
             servers!("\"a\": {\"url\": \"http://h\", \"tools\": {\"x\": {}}}"),
             &[(
                 "2:36:",
-                "warning: asks for nothing, so it keeps the tool from nobody; give it `roles` or `users`",
+                "warning: asks for nothing, so it keeps the tool from nobody; give it `roles`, `users` or `scopes`",
             )],
         ),
         (

@@ -500,8 +500,17 @@ impl Live {
         self.still_admits(&Admission::new(to.clone(), Server::ALL.into(), 0))
     }
 
+    /// Whether the server of `admission` would be there now as one behind all servers as one, which are the place of it.
+    pub fn still_admits_member(&self, admission: &Admission) -> bool {
+        self.loss_of(admission, true).is_none()
+    }
+
     /// What was lost since, if what was let in by `admission` would not be let in now.
     pub fn loss(&self, admission: &Admission) -> Option<Revocation> {
+        self.loss_of(admission, false)
+    }
+
+    fn loss_of(&self, admission: &Admission, is_member: bool) -> Option<Revocation> {
         let Some(entry) = self.entry(&admission.server) else { return Some(Revocation::Server) };
         if entry.is_public {
             return None;
@@ -544,7 +553,7 @@ impl Live {
         let identity = reread.as_ref().unwrap_or(admission.to.identity());
         // A session is its principal's, whose requests are asked each by itself.
         let is_allowed = matches!(admission.to, AdmittedParty::Principal(_))
-            || entry.is_allowed(identity)
+            || (if is_member { entry.is_reached(identity) } else { entry.is_allowed(identity) })
                 && members
                     .iter()
                     .filter_map(|server| self.entry(server))
