@@ -7,7 +7,10 @@ use std::{
 
 use subtle::ConstantTimeEq as _;
 
-use super::{Act, Undelivered, grants};
+use super::{
+    act::{Act, Undelivered},
+    grants,
+};
 use crate::{
     config::LoginTerms,
     identity::{

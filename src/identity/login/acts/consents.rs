@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::{Act, Undelivered};
+use super::act::{Act, Undelivered};
 use crate::identity::{
     login::{
         consent::{Consent, KeptConsent, MOST_OF_ONE},

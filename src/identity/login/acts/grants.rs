@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{Act, Undelivered, consents};
+use super::{
+    act::{Act, Undelivered},
+    consents,
+};
 use crate::{
     config::LoginTerms,
     identity::{
@@ -218,4 +221,18 @@ pub(in crate::identity::login) fn note_uses<R: Rows>(
         }
     }
     Ok(())
+}
+
+impl Undelivered {
+    /// Puts it right.
+    pub(in crate::identity::login) fn undo<R: Rows>(
+        &self,
+        rows: &mut R,
+        now: SystemTime,
+    ) -> Result<(), R::Error> {
+        match *self {
+            Self::Begun(id) => revoke(rows, id).map(drop),
+            Self::Refreshed(id, generation) => renew_grace(rows, id, generation, now),
+        }
+    }
 }

@@ -13,10 +13,10 @@ use rusqlite::{
 };
 
 use super::{
-    Opening,
     bodies::{millis, moment},
     fault::StoreFault,
     files::Files,
+    opening::Opening,
     rows::{FileRows, PORTION, SealedRow, Sealers},
     sealed::ColumnSealer,
 };

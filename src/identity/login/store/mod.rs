@@ -5,20 +5,21 @@ mod database;
 mod fault;
 mod files;
 mod kept_keys;
+mod opening;
 mod rows;
 mod sealed;
 mod secrets;
 mod status;
 mod thread;
 
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 pub(super) use self::thread::{Down, FileStore};
 use self::{database::Database, secrets::Secrets, thread::Writer};
-pub use self::{fault::StoreFault, status::StoreStatus};
+pub use self::{fault::StoreFault, opening::Opening, status::StoreStatus};
 use super::{
     keys::{Keys, NoKey},
     table::View,
@@ -28,25 +29,6 @@ use crate::{
     config::LoginStore,
     state_dir::{self, ANY_BY_OTHERS},
 };
-
-/// How a file is opened. Between two steps a disk may have taken any time.
-#[derive(Clone, Copy)]
-pub struct Opening<'a> {
-    /// The time of day, asked for once nobody else can write.
-    pub now: &'a dyn Fn() -> SystemTime,
-    /// Whether it is still to be opened. Of a file that is not, nothing is made or changed any more.
-    pub is_wanted: &'a dyn Fn() -> bool,
-}
-
-impl Opening<'_> {
-    fn go_on(&self) -> Result<(), StoreFault> {
-        if (self.is_wanted)() {
-            Ok(())
-        } else {
-            Err(StoreFault::new("the config names another place by now"))
-        }
-    }
-}
 
 /// What a file that was opened brings.
 pub(super) struct Opened {
