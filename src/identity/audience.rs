@@ -64,6 +64,15 @@ impl Audience {
         }
     }
 
+    /// Its URL, at the gateway at `base`.
+    pub fn url(&self, base: &str) -> String {
+        match self {
+            Self::Gateway => base.to_owned(),
+            Self::All => format!("{base}/mcp"),
+            Self::Server(name) => format!("{base}/{name}"),
+        }
+    }
+
     /// Whether a token for this may be used there.
     pub fn covers(&self, place: Place<'_>) -> bool {
         match self {

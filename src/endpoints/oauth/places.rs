@@ -1,42 +1,25 @@
 //! Places that a client asks for, and what it may do there.
 
+use std::sync::Arc;
+
 use super::OauthRequest;
 use crate::{
-    identity::{login::grants::PageLogin, scope},
+    identity::{
+        Allowed, Identity,
+        audience::Audience,
+        login::grants::PageLogin,
+        scope::{self, Scope},
+    },
     oauth::flow::AuthorizationRequest,
     policy::decide::Ask,
 };
 
-/// The place that a `resource` names (RFC 8707), or all of the gateway: its base URL, with the name of a server, or with `/mcp` for
-/// all servers as one. `None` if it is no place of this gateway.
+/// The URL by which tokens name the place of a `resource` (RFC 8707); that of the whole gateway without one. `None` if it is no place
+/// of this gateway.
 pub(super) fn canonical(request: &OauthRequest<'_>, resource: Option<&str>) -> Option<String> {
     let base = &*request.config.base;
-    let Some(resource) = resource else { return Some(base.to_owned()) };
-    let without_query = resource.split('?').next()?;
-    let (host, path) = without_query.split_at_checked(base.len())?;
-    let is_here = host.eq_ignore_ascii_case(base) && (path.is_empty() || path.starts_with('/'));
-    let path = path.strip_prefix('/').unwrap_or(path);
-    let path = path.strip_suffix('/').unwrap_or(path);
-    let mut parts = path.split('/');
-    let (first, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-    if !is_here || third.is_some() || resource.contains('#') {
-        return None;
-    }
-    let is_endpoint = |word: &str| matches!(word, "mcp" | "sse" | "message");
-    match (first, second) {
-        ("", None) => Some(base.to_owned()),
-        (all, None) if is_endpoint(all) => Some(format!("{base}/mcp")),
-        (server, None) if is_name(server) => Some(format!("{base}/{server}")),
-        (server, Some(endpoint)) if is_name(server) && is_endpoint(endpoint) => {
-            Some(format!("{base}/{server}"))
-        }
-        _ => None,
-    }
-}
-
-fn is_name(text: &str) -> bool {
-    matches!(text.len(), 1..=128)
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    let audience = resource.map_or(Some(Audience::Gateway), |resource| Audience::of(resource, base));
+    audience.map(|audience| audience.url(base))
 }
 
 /// What of a scope means something here. If nothing does, it is `mcp`: all that whoever allows it may do.
@@ -67,13 +50,19 @@ pub(super) fn reached(
     login: &PageLogin,
     asked: &AuthorizationRequest,
 ) -> Vec<String> {
-    let live = request.live;
-    let Some(identity) = live.identity_of(&login.principal, login.fingerprint) else { return Vec::new() };
-    let place =
-        asked.resource.strip_prefix(&*request.config.base).unwrap_or_default().trim_start_matches('/');
-    let is_covered = |name: &str| matches!(place, "" | "mcp") || place == name;
+    let OauthRequest { live, config, .. } = *request;
+    let identity = live.identity_of(&login.principal, login.fingerprint);
+    let Some((identity, audience)) = identity.zip(Audience::of(&asked.resource, &config.base)) else {
+        return Vec::new();
+    };
+    let scope = Scope::parse(&asked.scope, config.scope_tags);
+    let (client_id, base) = (asked.client_id.as_str().into(), config.base.clone());
+    let allowed = Some(Arc::new(Allowed { client_id, base, audience, scope }));
+    let client = Identity { allowed, ..Identity::clone(identity) };
     let names = live.servers.iter().map(|entry| &*entry.server.name);
-    let may =
-        |name: &&str| is_covered(name) && live.decide(identity, &Ask::Server(name)).into_result().is_ok();
+    // At its own place, or as one of all servers.
+    let may = |name: &&str| {
+        [Ask::Server(name), Ask::Member(name)].iter().any(|ask| live.decide(&client, ask).is_allow())
+    };
     names.filter(may).map(str::to_owned).collect()
 }
