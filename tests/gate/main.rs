@@ -54,6 +54,7 @@ mod manage;
 mod mcp;
 mod names;
 mod oauth_dashboard;
+mod oauth_flow;
 mod oauth_pages;
 mod oauth_tokens;
 mod observe;

@@ -19,7 +19,7 @@ use crate::harness::{CI, DEV, Gate, soon};
 
 /// SHA-256 of `VERIFIER` in base64url (RFC 7636, appendix B).
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const PUBLIC: &str = "93.184.216.34";
 /// Hosts that have certificates in the test's Internet.
 const HOSTS: [&str; 4] = ["claude.ai", "vscode.dev", "chatgpt.com", "evil.example"];
@@ -126,7 +126,7 @@ impl World {
 }
 
 /// What each client sends in the end.
-fn asking(client_id: &str, redirect_uri: &str) -> Vec<(&'static str, String)> {
+pub fn asking(client_id: &str, redirect_uri: &str) -> Vec<(&'static str, String)> {
     [
         ("response_type", "code"),
         ("client_id", client_id),
@@ -139,7 +139,7 @@ fn asking(client_id: &str, redirect_uri: &str) -> Vec<(&'static str, String)> {
     .to_vec()
 }
 
-fn with<'a>(
+pub fn with<'a>(
     mut fields: Vec<(&'static str, String)>,
     changes: impl IntoIterator<Item = (&'static str, Option<&'a str>)>,
 ) -> Vec<(&'static str, String)> {
@@ -150,20 +150,20 @@ fn with<'a>(
     fields
 }
 
-fn target(fields: &[(&'static str, String)]) -> String {
+pub fn target(fields: &[(&'static str, String)]) -> String {
     let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
     format!("/authorize?{}", query(&fields))
 }
 
 /// Logs in on a page that asks for it.
-async fn log_in(browser: &mut Browser<'_>, page: &Got, user: &str) -> Got {
+pub async fn log_in(browser: &mut Browser<'_>, page: &Got, user: &str) -> Got {
     let (csrf, flow) = (page.hidden("csrf"), page.hidden("flow"));
     let form = [("csrf", csrf.as_str()), ("flow", &flow), ("username", user), ("password", PASSWORD)];
     browser.submit("/oauth/login", &form).await
 }
 
 /// Approves on the page that asks, with these scopes ticked.
-async fn approve(browser: &mut Browser<'_>, page: &Got, scopes: &[&str]) -> Got {
+pub async fn approve(browser: &mut Browser<'_>, page: &Got, scopes: &[&str]) -> Got {
     let (csrf, flow) = (page.hidden("csrf"), page.hidden("flow"));
     let names: Vec<_> = scopes.iter().map(|scope| format!("scope:{scope}")).collect();
     let mut form = vec![("csrf", csrf.as_str()), ("flow", flow.as_str()), ("answer", "approve")];

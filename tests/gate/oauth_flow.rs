@@ -1,0 +1,255 @@
+//! From the first request of a program to the end of what it was let in to: it registers, its user logs in and lets it in, it calls
+//! with its token; and whatever takes that away ends what runs by it, and nothing else.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use test_support::{
+    browser::{BASE, Browser, Got, query},
+    tls::Identity,
+    users::{CHEAP_HASHES, HASH},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::{
+    harness::{CI, Client, DEV, Gate, SSE, Upstream, chunk, get, post, soon},
+    oauth_pages::{VERIFIER, approve, asking, log_in, target, with},
+};
+
+const REDIRECT: &str = "http://localhost:49152/callback";
+
+fn config(tls: &Identity, server: &Upstream) -> Value {
+    json!({
+        "proxy": {
+            "baseUrl": BASE,
+            "tls": tls.config(),
+            "auth": {
+                "kind": "oauth",
+                "storage": "memory",
+                "tokens": { "dev": DEV, "ci": CI },
+                "users": {
+                    "alice": { "passwordHash": CHEAP_HASHES[0] },
+                    "bob": { "passwordHash": CHEAP_HASHES[1] },
+                },
+            },
+        },
+        "mcpServers": { "db": { "url": server.url("/mcp") } },
+    })
+}
+
+struct World {
+    gate: Gate,
+    tls: Identity,
+    server: Upstream,
+}
+
+/// A program that somebody let in.
+struct Program {
+    id: String,
+    code: String,
+    access: String,
+    refresh: String,
+}
+
+impl World {
+    async fn start() -> Self {
+        let (tls, server) = (Identity::new(), Upstream::bind().await);
+        let gate = Gate::start(config(&tls, &server)).await;
+        Self { gate, tls, server }
+    }
+
+    async fn client(&self) -> Client<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.gate.addr).await.unwrap();
+        Client::new(self.tls.connect(stream, &["http/1.1"], rustls::ALL_VERSIONS).await.unwrap())
+    }
+
+    async fn ask(&self, request: &str) -> (u16, String, String) {
+        let mut client = self.client().await;
+        client.send(request.replace("Host: localhost", "Host: mcp.example.com")).await;
+        client.response().await
+    }
+
+    /// What a program sends without a token.
+    async fn send(&self, path: &str, content_type: &str, body: &str) -> (u16, Value) {
+        let request = post(path, "", "", body).replace("Authorization: Bearer \r\n", "");
+        let (status, _, body) = self.ask(&request.replace("application/json", content_type)).await;
+        (status, serde_json::from_str(&body).unwrap_or_default())
+    }
+
+    async fn token(&self, form: &[(&str, &str)]) -> (u16, Value) {
+        self.send("/token", "application/x-www-form-urlencoded", &query(form)).await
+    }
+
+    async fn refreshed(&self, id: &str, refresh: &str) -> (u16, Value) {
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh), ("client_id", id)];
+        self.token(&form).await
+    }
+
+    fn browser(&self) -> Browser<'_> {
+        Browser::new(&self.gate, &self.tls)
+    }
+
+    /// A program that this user lets in, with this browser.
+    async fn let_in(&self, browser: &mut Browser<'_>, user: &str) -> Program {
+        let body = json!({ "client_name": "A program", "redirect_uris": [REDIRECT] }).to_string();
+        let (status, registered) = self.send("/register", "application/json", &body).await;
+        assert_eq!(status, 201, "{registered}");
+        let id = registered["client_id"].as_str().unwrap().to_owned();
+        let asked = with(asking(&id, REDIRECT), [("scope", Some("mcp offline_access"))]);
+        let page = browser.get(&target(&asked)).await;
+        let page = log_in(browser, &page, user).await;
+        let done = approve(browser, &page, &["mcp", "offline_access"]).await;
+        let code = done.answer("code").unwrap_or_else(|| panic!("{done:?}"));
+        let (status, tokens) = self.token(&redemption(&id, &code)).await;
+        assert_eq!(status, 200, "{tokens}");
+        let text = |name: &str| tokens[name].as_str().unwrap_or_else(|| panic!("{tokens}")).to_owned();
+        Program { id, code, access: text("access_token"), refresh: text("refresh_token") }
+    }
+
+    /// A stream by a token, and the server's side of it.
+    async fn stream(&self, token: &str) -> (Client<TlsStream<TcpStream>>, Client<TcpStream>) {
+        let mut client = self.client().await;
+        let request = get("/db", token, "Accept: text/event-stream\r\n");
+        client.send(request.replace("Host: localhost", "Host: mcp.example.com")).await;
+        let mut behind = self.server.accept().await;
+        let asked = behind.head().await;
+        assert!(!asked.contains("sga_"), "what came in never goes out: {asked}");
+        behind.send(SSE).await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        (client, behind)
+    }
+
+    async fn is_refused(&self, token: &str) -> bool {
+        // A page is refused, after the token was looked at and before the server is asked.
+        let (status, head, _) = self.ask(&get("/db", token, "Sec-Fetch-Dest: document\r\n")).await;
+        assert!([401, 406].contains(&status), "{head}");
+        status == 401 && head.contains("/.well-known/oauth-protected-resource/db")
+    }
+}
+
+fn redemption<'a>(id: &'a str, code: &'a str) -> [(&'a str, &'a str); 5] {
+    [
+        ("grant_type", "authorization_code"),
+        ("client_id", id),
+        ("code", code),
+        ("redirect_uri", REDIRECT),
+        ("code_verifier", VERIFIER),
+    ]
+}
+
+/// The form at `/oauth` by which the only program is revoked.
+fn revocation(page: &Got) -> (String, [String; 2]) {
+    let (before, _) = page.body.split_once("aria-label=\"Revoke A program\"").expect("a button");
+    let (_, form) = before.rsplit_once("<form method=\"post\" action=\"").unwrap();
+    let value = |name| {
+        let (_, rest) = form.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    (form.split('"').next().unwrap().to_owned(), [value("csrf"), value("account")])
+}
+
+/// What takes away what a program was let in to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Cause {
+    RevokedByUser,
+    GivenBack,
+    RefreshReplayed,
+    CodeReplayed,
+    OtherPassword,
+    Disabled,
+    Removed,
+}
+
+use Cause::{CodeReplayed, Disabled, GivenBack, OtherPassword, RefreshReplayed, Removed, RevokedByUser};
+
+/// Takes away what `alice` let in; `cookies` are of the browser in which she did.
+async fn take_away(world: &mut World, cookies: BTreeMap<String, String>, program: &Program, cause: Cause) {
+    let mut config = config(&world.tls, &world.server);
+    let auth = &mut config["proxy"]["auth"];
+    match cause {
+        RevokedByUser => {
+            let mut browser = world.browser();
+            browser.cookies = cookies;
+            let (target, [csrf, account]) = revocation(&browser.get("/oauth").await);
+            let gone = browser.submit(&target, &[("csrf", &csrf), ("account", &account)]).await;
+            assert_eq!(gone.leads_to().as_deref(), Some("/oauth?did=revoked"), "{gone:?}");
+            return;
+        }
+        GivenBack => {
+            let form = query(&[("token", &program.refresh), ("client_id", &program.id)]);
+            let form_type = "application/x-www-form-urlencoded";
+            assert_eq!(world.send("/revoke", form_type, &form).await.0, 200);
+            return;
+        }
+        RefreshReplayed => {
+            // The token before the one that is good may come again for a while, the one before that may not.
+            let (status, next) = world.refreshed(&program.id, &program.refresh).await;
+            assert_eq!(status, 200, "{next}");
+            let next = next["refresh_token"].as_str().unwrap();
+            assert_eq!(world.refreshed(&program.id, next).await.0, 200);
+            let (status, answer) = world.refreshed(&program.id, &program.refresh).await;
+            assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")));
+            return;
+        }
+        CodeReplayed => {
+            let (status, answer) = world.token(&redemption(&program.id, &program.code)).await;
+            assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")));
+            return;
+        }
+        OtherPassword => auth["users"]["alice"]["passwordHash"] = json!(HASH),
+        Disabled => auth["users"]["alice"]["disabled"] = json!(true),
+        Removed => drop(auth["users"].as_object_mut().unwrap().remove("alice")),
+    }
+    world.gate.reload(config);
+}
+
+async fn what_takes_a_program_away_ends_what_runs_by_it(cause: Cause) {
+    let mut world = World::start().await;
+    let (alices, cookies) = {
+        let mut browser = world.browser();
+        let program = world.let_in(&mut browser, "alice").await;
+        (program, browser.cookies)
+    };
+    let bobs = world.let_in(&mut world.browser(), "bob").await;
+    let (mut ends, _behind) = world.stream(&alices.access).await;
+    let mut others = Vec::new();
+    for token in [&bobs.access, DEV] {
+        others.push(world.stream(token).await);
+    }
+    for (client, behind) in &mut others {
+        behind.send(chunk("data: before\n\n")).await;
+        assert_eq!(client.chunk().await.as_deref(), Some(&b"data: before\n\n"[..]));
+    }
+    take_away(&mut world, cookies, &alices, cause).await;
+    soon("the end of the stream", ends.rest()).await;
+    assert!(world.is_refused(&alices.access).await, "{cause:?}");
+    let (status, answer) = world.refreshed(&alices.id, &alices.refresh).await;
+    assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")), "{cause:?}");
+    for (client, behind) in &mut others {
+        behind.send(chunk("data: after\n\n")).await;
+        assert_eq!(client.chunk().await.as_deref(), Some(&b"data: after\n\n"[..]), "{cause:?}");
+    }
+    assert!(!world.is_refused(&bobs.access).await, "{cause:?}");
+    assert_eq!(world.refreshed(&bobs.id, &bobs.refresh).await.0, 200, "{cause:?}");
+}
+
+macro_rules! stories {
+    ($($name:ident: $cause:ident;)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            what_takes_a_program_away_ends_what_runs_by_it(Cause::$cause).await;
+        }
+    )*};
+}
+
+stories! {
+    a_program_is_out_once_its_user_revokes_it_at_the_pages: RevokedByUser;
+    a_program_is_out_once_it_gives_its_tokens_back: GivenBack;
+    a_refresh_token_that_comes_again_ends_what_runs_by_its_grant: RefreshReplayed;
+    a_code_that_comes_again_ends_what_runs_by_its_grant: CodeReplayed;
+    a_program_is_out_once_its_user_has_another_password: OtherPassword;
+    a_program_is_out_once_its_user_is_disabled: Disabled;
+    a_program_is_out_once_its_user_is_no_more: Removed;
+}
