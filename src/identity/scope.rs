@@ -1,7 +1,5 @@
 //! Scopes: what of a principal's rights a token has (RFC 6749 §3.3).
 
-use std::sync::Arc;
-
 use crate::config::ScopeTags;
 
 /// All that the rules of the config give.
@@ -45,7 +43,19 @@ impl Scope {
         self.tags
     }
 
-    fn has(&self, word: &str) -> bool {
+    /// What is left of it with the words that `keeps` keeps.
+    pub fn only(&self, keeps: impl Fn(&str) -> bool) -> Self {
+        let words = self.words.iter().filter(|word| keeps(word)).cloned().collect();
+        Self { words, tags: self.tags }
+    }
+
+    /// Its words with a blank between each two.
+    pub fn text(&self) -> String {
+        self.words.join(" ")
+    }
+
+    /// Whether it has this word.
+    pub fn has(&self, word: &str) -> bool {
         self.words.iter().any(|known| known == word)
     }
 
@@ -64,6 +74,40 @@ impl Scope {
                 ScopeTags::All => tags.peek().is_some() && tags.all(is_tagged),
                 ScopeTags::Any => tags.any(is_tagged),
             }
+    }
+
+    fn tag_words(&self) -> impl Iterator<Item = &String> {
+        self.words.iter().filter(|word| word.starts_with(TAG))
+    }
+
+    /// Whether it opens nothing that `wider` does not open. Fewer words are not always less: where a server has to have all tags,
+    /// each tag that is left out lets in more of them, so they stay together.
+    pub fn is_within(&self, wider: &Self) -> bool {
+        let is_of_servers = |word: &str| word.starts_with(SERVER) || word.starts_with(TAG);
+        let is_there = |word: &String| wider.has(word) || wider.is_all() && is_of_servers(word);
+        let has_fewer_tags =
+            || self.tag_words().next().is_some() && wider.tag_words().any(|tag| !self.has(tag));
+        let is_split = wider.tags == ScopeTags::All && !wider.is_all() && has_fewer_tags();
+        self.words.iter().all(is_there) && !is_split
+    }
+
+    /// What can be left out of it by itself, so that what is left is within it: its words, but the tags as one where a server has to
+    /// have all of them.
+    pub fn parts(&self) -> Vec<String> {
+        let mut parts: Vec<String> = Vec::new();
+        let mut tags = None;
+        for word in &self.words {
+            match tags {
+                Some(at) if word.starts_with(TAG) => parts[at] = format!("{} {word}", parts[at]),
+                _ => {
+                    if self.tags == ScopeTags::All && word.starts_with(TAG) {
+                        tags = Some(parts.len());
+                    }
+                    parts.push(word.clone());
+                }
+            }
+        }
+        parts
     }
 
     /// Whether it may reach any server.
@@ -98,18 +142,17 @@ pub fn is_own(word: &str) -> bool {
 /// What of `asked` there is, in its order: words that mean nothing here are left out. `is_server` and `is_tag` know the names,
 /// `is_of_tool` what rules of tools ask for.
 pub fn known(
-    asked: &str,
+    asked: &Scope,
     is_server: impl Fn(&str) -> bool,
     is_tag: impl Fn(&str) -> bool,
     is_of_tool: impl Fn(&str) -> bool,
-) -> Arc<str> {
-    let is_known = |word: &&str| match (word.strip_prefix(SERVER), word.strip_prefix(TAG)) {
+) -> Scope {
+    let is_known = |word: &str| match (word.strip_prefix(SERVER), word.strip_prefix(TAG)) {
         (Some(name), _) => is_server(name),
         (_, Some(tag)) => is_tag(tag),
-        _ => *word == ALL || *word == OFFLINE || is_of_tool(word),
+        _ => word == ALL || word == OFFLINE || is_of_tool(word),
     };
-    let words = Scope::parse(asked, ScopeTags::All);
-    words.words.iter().map(String::as_str).filter(is_known).collect::<Vec<_>>().join(" ").into()
+    asked.only(is_known)
 }
 
 #[cfg(test)]
@@ -149,6 +192,48 @@ mod tests {
     }
 
     #[test]
+    fn a_scope_is_within_another_if_it_opens_nothing_else() {
+        for (scope, wider, all, any) in [
+            ("mcp", "mcp offline_access", true, true),
+            ("offline_access mcp", "mcp offline_access", true, true),
+            ("server:db tag:web", "mcp", true, true),
+            ("tag:web", "mcp tag:web tag:eu", true, true),
+            ("", "tag:web tag:eu", true, true),
+            ("tag:eu tag:web", "tag:web tag:eu", true, true),
+            ("server:db", "tag:web tag:eu server:db", true, true),
+            ("tag:web", "tag:web tag:eu", false, true),
+            ("tag:web server:db", "tag:web tag:eu server:db", false, true),
+            // Somebody may change what several tags mean.
+            ("tag:web tag:eu", "tag:web", false, false),
+            ("mcp", "tag:web", false, false),
+            ("mcp", "server:db", false, false),
+            ("files:write", "mcp", false, false),
+            ("mcp offline_access", "mcp", false, false),
+        ] {
+            let is_within = |tags| Scope::parse(scope, tags).is_within(&Scope::parse(wider, tags));
+            assert_eq!(is_within(ScopeTags::All), all, "{scope:?} within {wider:?}, all");
+            assert_eq!(is_within(ScopeTags::Any), any, "{scope:?} within {wider:?}, any");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_scope_without_some_of_its_parts_is_within_it() {
+        let text = "server:db tag:web mcp tag:eu offline_access tag:x";
+        let parts = |tags| Scope::parse(text, tags).parts();
+        assert_eq!(parts(ScopeTags::All), ["server:db", "tag:web tag:eu tag:x", "mcp", "offline_access"]);
+        assert_eq!(parts(ScopeTags::Any).join(" "), text);
+        for tags in [ScopeTags::All, ScopeTags::Any] {
+            let narrow = Scope::parse("server:db tag:web tag:eu files:write", tags);
+            let parts = narrow.parts();
+            for chosen in 0..1 << parts.len() {
+                let left = parts.iter().enumerate().filter(|(at, _)| chosen >> at & 1 == 1);
+                let left: Vec<_> = left.map(|(_, part)| part.as_str()).collect();
+                assert!(Scope::parse(&left.join(" "), tags).is_within(&narrow), "{left:?}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_needed_is_said_all_at_once() {
         let scope = Scope::parse("mcp offline_access  mcp", ScopeTags::All);
         assert_eq!(scope.with(["files:write", "mcp"]), "mcp files:write");
@@ -158,7 +243,8 @@ mod tests {
     #[test]
     fn what_nobody_knows_is_left_out() {
         let asked = "mcp server:db server:none tag:web tag:none files:write other offline_access mcp openid";
-        let known = known(asked, |name| name == "db", |tag| tag == "web", |word| word == "files:write");
-        assert_eq!(&*known, "mcp server:db tag:web files:write offline_access");
+        let asked = Scope::parse(asked, ScopeTags::All);
+        let known = known(&asked, |name| name == "db", |tag| tag == "web", |word| word == "files:write");
+        assert_eq!(known.text(), "mcp server:db tag:web files:write offline_access");
     }
 }

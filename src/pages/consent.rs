@@ -84,7 +84,7 @@ pub const SCOPE_FIELD: &str = "scope:";
 /// A scope to tick.
 #[derive(Debug, Clone, Copy)]
 pub struct ScopeChoice<'a> {
-    /// The scope.
+    /// The scope: a word, or several that go together.
     pub value: &'a str,
     /// Ticked, until somebody unticks it.
     pub is_checked: bool,
@@ -97,7 +97,12 @@ impl ScopeChoice<'_> {
 
     /// What it means, for people.
     fn words(&self) -> String {
+        let tags = self.value.split(' ').map(|word| word.strip_prefix("tag:"));
         match self.value.split_once(':') {
+            Some(("tag", several)) if several.contains(' ') => {
+                let tags: Vec<_> = tags.flatten().map(|tag| Shown::name(tag).to_string()).collect();
+                format!("Use the servers with all of the tags {}", tags.join(", "))
+            }
             Some(("server", name)) => format!("Use the server {}", Shown::name(name)),
             Some(("tag", tag)) => format!("Use the servers with the tag {}", Shown::name(tag)),
             _ if self.value == "mcp" => "Use all that you may use here".to_owned(),

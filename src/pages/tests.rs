@@ -29,7 +29,7 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
         ("sign in", sign_in(&view))
     });
     let receivers = [Receiver::Site(shown), Receiver::ThisComputer, Receiver::App(shown)];
-    let scopes = ["mcp", "server:db", "tag:a", "offline_access", text];
+    let scopes = ["mcp", "server:db", "tag:a", "tag:a tag:b", "offline_access", text];
     let scopes = scopes.map(|value| ScopeChoice { value, is_checked: value != text });
     let who = [Identified::Config, Identified::Site(shown), Identified::Nobody];
     let consents = receivers.into_iter().zip(who).map(|(receiver, identified)| {

@@ -324,7 +324,7 @@ async fn each_client_as_it_is_out_there_comes_to_its_code() {
         (
             "http://127.0.0.1:40000/callback",
             Err(dcr("http://127.0.0.1:39999/callback")),
-            vec![("scope", Some("openid profile"))],
+            vec![("scope", Some("openid profile mcp"))],
         ),
         (
             "http://127.0.0.1:19876/mcp/oauth/callback",
@@ -426,6 +426,50 @@ async fn who_was_let_in_before_is_let_in_again_if_somebody_vouches_for_it_and_as
     let page = other.get(&again("server:db")).await;
     let page = log_in(&mut other, &page, "bob").await;
     assert!(is_consent(&page), "{page:?}");
+}
+
+#[tokio::test]
+async fn fewer_tags_are_more_servers_so_they_are_allowed_together_or_not_at_all() {
+    const ID: &str = "https://claude.ai/oauth/mcp-oauth-client-metadata";
+    const REDIRECT: &str = "https://claude.ai/api/mcp/auth_callback";
+    let tags = |config: &mut Value| config["mcpServers"]["db"]["tags"] = json!(["reports", "eu"]);
+    let world = World::start_with(tags).await;
+    let document = document(ID, "Claude", &[REDIRECT]).to_string();
+    let mut browser = world.browser();
+    let asked = |scope| target(&with(asking(ID, REDIRECT), [("scope", Some(scope))]));
+    let (target_, answer) = (asked("tag:reports tag:eu server:db"), json_answer(&document, ""));
+    let (page, _) = tokio::join!(browser.get(&target_), world.host.answer(&answer));
+    let page = log_in(&mut browser, &page, "alice").await;
+    assert!(page.body.contains("all of the tags reports, eu"), "{}", page.body);
+    let one = approve(&mut browser, &page, &["tag:reports"]).await;
+    assert_eq!(one.answer("error").as_deref(), Some("access_denied"));
+    let page = browser.get(&target_).await;
+    let both = approve(&mut browser, &page, &["tag:reports tag:eu"]).await;
+    assert!(both.answer("code").is_some(), "{both:?}");
+    let same = browser.get(&asked("tag:eu tag:reports")).await;
+    assert!(same.answer("code").is_some(), "{same:?}");
+    for more in ["tag:reports", "tag:eu", "tag:eu server:db"] {
+        let page = browser.get(&asked(more)).await;
+        assert!(is_consent(&page), "{more} {page:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_what_is_not_there_is_not_offered_all() {
+    let world = World::start_with(|config| config["proxy"]["auth"]["scopeValidation"] = json!(false)).await;
+    let redirect_uri = "https://app.example/cb";
+    let id = world.registered(redirect_uri).await;
+    let mut browser = world.browser();
+    let asked = |scope| target(&with(asking(&id, redirect_uri), [("scope", Some(scope))]));
+    let long = format!("mcp {}", "x".repeat(1_024));
+    for scope in ["openid profile", "tag:reports", "server:none offline_access", &long] {
+        let answer = browser.get(&asked(scope)).await;
+        assert_eq!(answer.answer("error").as_deref(), Some("invalid_scope"), "{scope}: {answer:?}");
+        assert_eq!(answer.answer("state").as_deref(), Some("a+state"));
+    }
+    for scope in ["", "offline_access", "openid server:db"] {
+        assert!(is_sign_in(&browser.get(&asked(scope)).await), "{scope}");
+    }
 }
 
 #[tokio::test]

@@ -348,7 +348,7 @@ async fn a_refresh_may_ask_for_less_and_what_is_refused_uses_up_nothing() {
         }
     };
     for (name, value, error) in [
-        ("scope", "mcp files:write", "invalid_scope"),
+        ("scope", "files:write", "invalid_scope"),
         ("resource", "https://elsewhere.example/mcp", "invalid_target"),
         ("resource", "http://localhost:8080/db/other", "invalid_target"),
         ("client_id", "phone", "invalid_request"),
@@ -360,7 +360,8 @@ async fn a_refresh_may_ask_for_less_and_what_is_refused_uses_up_nothing() {
     assert_eq!(status, 200, "{answer}");
     let narrow = Tokens::of(&answer);
     assert_eq!(server.introspect(&narrow.access).await["aud"], "http://localhost:8080/db");
-    let (status, answer) = with("scope", "server:db", &narrow.refresh).await;
+    // As at the first time, what means nothing here is left out.
+    let (status, answer) = with("scope", "server:db openid", &narrow.refresh).await;
     assert_eq!((status, &answer["scope"]), (200, &json!("server:db")));
     // The grant itself is as wide as it was.
     let (status, answer) = server.refresh(&Tokens::of(&answer).refresh).await;
@@ -553,4 +554,37 @@ async fn a_user_or_a_token_that_is_taken_away_takes_its_clients_with_it() {
         assert!(!server.is_active(&tokens.access).await);
         assert_eq!(server.refresh(&tokens.refresh).await.0, 400);
     }
+}
+
+#[tokio::test]
+async fn a_refresh_that_would_bring_nothing_of_use_is_refused_and_uses_up_nothing() {
+    let mut server = Server::start_with(json!({ "refreshReuseGrace": "0s" })).await;
+    let new = server.alice();
+    let narrow = ClientGrant { scope: "mcp".into(), ..(*new.client).clone() };
+    let new = NewCode { client: Arc::new(narrow), ..new };
+    let (_, answer) = server.redeem(&server.code_of(new.clone()).await).await;
+    let mut refresh = Tokens::of(&answer).refresh;
+    let waiting = server.code_of(new).await;
+    let state = server._directory.path().join("state");
+    let url = server._behind.url("/mcp");
+    let before = config(&state, &url, json!({ "refreshReuseGrace": "0s" }));
+    // Its scope has no refresh tokens any more; its place is none of this gateway any more.
+    let mut without = before.clone();
+    without["proxy"]["auth"]["refreshTokenScopes"] = json!(["offline_access"]);
+    let mut moved = before.clone();
+    moved["proxy"]["baseUrl"] = json!("http://localhost:9090");
+    for other in [without, moved] {
+        server.gate.reload(other);
+        for _ in 0..2 {
+            assert_eq!(server.refresh(&refresh).await.1["error"], "invalid_grant");
+        }
+        server.gate.reload(before.clone());
+        let (status, answer) = server.refresh(&refresh).await;
+        assert_eq!(status, 200, "{answer}");
+        refresh = Tokens::of(&answer).refresh;
+    }
+    let mut moved = before.clone();
+    moved["proxy"]["baseUrl"] = json!("http://localhost:9090");
+    server.gate.reload(moved);
+    assert_eq!(server.redeem(&waiting).await.1["error"], "invalid_grant");
 }

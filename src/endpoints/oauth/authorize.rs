@@ -124,12 +124,14 @@ fn checked(
         asked => places::canonical(request, asked)
             .ok_or(Fault("invalid_target", "resource is no place of this gateway."))?,
     };
+    let scope = places::asked_scope(request, form.get("scope"))
+        .ok_or(Fault("invalid_scope", "scope is longer than 1,024 bytes, or nothing of it is known here."))?;
     Ok(AuthorizationRequest {
         client_id: client_id.to_owned(),
         redirect_uri: redirect_uri.to_owned(),
         state: form.get("state").map(str::to_owned),
         challenge: *challenge,
         resource,
-        scope: places::known_scopes(request, form.get("scope").unwrap_or_default()),
+        scope: scope.text(),
     })
 }

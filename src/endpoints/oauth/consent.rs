@@ -12,9 +12,12 @@ use crate::{
     body::Payload,
     config::Level,
     error::{Error, ErrorKind},
-    identity::login::{
-        grants::{Consent, NewCode, NotBegun, PageLogin},
-        keys::NoKey,
+    identity::{
+        login::{
+            grants::{Consent, NewCode, NotBegun, PageLogin},
+            keys::NoKey,
+        },
+        scope::{self, Scope},
     },
     oauth::ClientKind,
     pages::{self, Form, Identified, PassingOn, SCOPE_FIELD, ScopeChoice, Shown, WayOn, csrf::Purpose},
@@ -33,7 +36,8 @@ pub(super) async fn decide(
     let scope = &asking.asked.scope;
     if !must_ask && !asking.is_always_asked() {
         let consent = consent(asking, login, scope);
-        if visit.grants()?.has_consent(consent, visit.now).await.map_err(|_| not_kept())? {
+        let tags = visit.request.config.scope_tags;
+        if visit.grants()?.has_consent(consent, tags, visit.now).await.map_err(|_| not_kept())? {
             return allow(visit, asking, login, scope).await;
         }
     }
@@ -64,8 +68,8 @@ fn ask(visit: &Visit<'_>, asking: &Asking<'_>, login: &PageLogin) -> Result<Resp
     let account = login.principal.to_string();
     let host = DocumentUrl::parse(&client.id).map(|url| url.host().to_owned()).unwrap_or_default();
     let receiver = asking.shown_receiver();
-    let scopes: Vec<_> =
-        asked.scope.split(' ').map(|value| ScopeChoice { value, is_checked: true }).collect();
+    let parts = Scope::parse(&asked.scope, visit.request.config.scope_tags).parts();
+    let scopes: Vec<_> = parts.iter().map(|value| ScopeChoice { value, is_checked: true }).collect();
     let servers = places::reached(visit.request, login, asked);
     let servers: Vec<_> = servers.iter().map(|name| Shown::name(name)).collect();
     let view = pages::Consent {
@@ -119,10 +123,11 @@ pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<P
     let asking = Asking { client: &client, receiver: &receiver, asked: &asked };
     // What was not asked for cannot be ticked.
     let is_ticked =
-        |word: &&str| form.fields().any(|(name, _)| name.strip_prefix(SCOPE_FIELD) == Some(*word));
-    let ticked: Vec<_> = asked.scope.split(' ').filter(is_ticked).collect();
+        |part: &String| form.fields().any(|(name, _)| name.strip_prefix(SCOPE_FIELD) == Some(&**part));
+    let mut ticked = Scope::parse(&asked.scope, request.config.scope_tags).parts();
+    ticked.retain(is_ticked);
     let is_allowed =
-        form.get("answer") == Some("approve") && ticked.iter().any(|word| *word != "offline_access");
+        form.get("answer") == Some("approve") && ticked.iter().any(|part| part != scope::OFFLINE);
     if !is_allowed {
         return answer(&visit, &asking, true, &[("error", "access_denied")]);
     }

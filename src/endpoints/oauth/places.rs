@@ -22,8 +22,25 @@ pub(super) fn canonical(request: &OauthRequest<'_>, resource: Option<&str>) -> O
     audience.map(|audience| audience.url(base))
 }
 
-/// What of a scope means something here. If nothing does, it is `mcp`: all that whoever allows it may do.
-pub(super) fn known_scopes(request: &OauthRequest<'_>, scope: &str) -> String {
+/// Bytes of a scope at most: tokens and rows have room for it.
+const LONGEST_SCOPE: usize = 1024;
+
+/// What a client asks for, of which what means nothing here is left out. Without a scope it is `mcp`: all that whoever allows it may
+/// do. `None` if it is too long, or if nothing of it means anything: who asked for little is not offered all.
+pub(super) fn asked_scope(request: &OauthRequest<'_>, scope: Option<&str>) -> Option<Scope> {
+    let scope = scope.unwrap_or_default();
+    let asked = Scope::parse(scope, request.config.scope_tags);
+    let opens_something = |scope: &Scope| scope.words().iter().any(|word| word != scope::OFFLINE);
+    if !opens_something(&asked) {
+        let text = format!("{} {}", scope::ALL, asked.text());
+        return Some(Scope::parse(&text, request.config.scope_tags));
+    }
+    let known = known_scope(request, &asked);
+    (scope.len() <= LONGEST_SCOPE && opens_something(&known)).then_some(known)
+}
+
+/// What of a scope means something here.
+pub(super) fn known_scope(request: &OauthRequest<'_>, scope: &Scope) -> Scope {
     let OauthRequest { live, config, .. } = *request;
     let has_tag =
         |tag: &str| live.servers.iter().any(|entry| entry.server.tags.iter().any(|other| **other == *tag));
@@ -31,17 +48,12 @@ pub(super) fn known_scopes(request: &OauthRequest<'_>, scope: &str) -> String {
         let rules = live.servers.iter().filter_map(|entry| entry.server.tool_rules.as_ref());
         rules.flat_map(|rules| rules.all_scopes()).any(|known| known == word)
     };
-    let known = scope::known(
+    scope::known(
         scope,
         |name| live.entries.contains_key(name),
         |tag| config.offers_tags && has_tag(tag),
         is_of_tool,
-    );
-    let mut known: Vec<&str> = known.split(' ').filter(|word| !word.is_empty()).collect();
-    if known.iter().all(|word| *word == "offline_access") {
-        known.insert(0, "mcp");
-    }
-    known.join(" ")
+    )
 }
 
 /// Names of the servers that a client reaches for somebody by all that it asks for.

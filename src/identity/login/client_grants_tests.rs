@@ -19,7 +19,7 @@ use super::{
     store::Opening,
 };
 use crate::{
-    config::{LoginStorage, LoginStore, LoginTerms},
+    config::{LoginStorage, LoginStore, LoginTerms, ScopeTags},
     identity::Principal,
     secret::Secret,
 };
@@ -356,19 +356,26 @@ async fn a_consent_is_remembered_until_it_is_taken_back_or_the_password_is_anoth
             resource: "https://mcp.example.com/db/mcp".into(),
             scope: "mcp tag:web".into(),
         };
-        assert_eq!(grants(one).has_consent(given.clone(), at(0)).await, Ok(false));
+        assert_eq!(grants(one).has_consent(given.clone(), ScopeTags::All, at(0)).await, Ok(false));
         grants(one).remember_consent(given.clone(), at(0)).await.unwrap();
-        assert_eq!(grants(other).has_consent(given.clone(), at(1)).await, Ok(true));
+        assert_eq!(grants(other).has_consent(given.clone(), ScopeTags::All, at(1)).await, Ok(true));
         let less = Consent { scope: "mcp".into(), ..given.clone() };
-        assert_eq!(grants(other).has_consent(less.clone(), at(1)).await, Ok(true));
+        assert_eq!(grants(other).has_consent(less.clone(), ScopeTags::All, at(1)).await, Ok(true));
         let another = Consent { fingerprint: Fingerprint::new([8; 8]), ..given.clone() };
-        assert_eq!(grants(other).has_consent(another, at(1)).await, Ok(false));
-        assert_eq!(grants(other).has_consent(given.clone(), at(366 * 86_400)).await, Ok(false));
+        assert_eq!(grants(other).has_consent(another, ScopeTags::All, at(1)).await, Ok(false));
+        assert_eq!(
+            grants(other).has_consent(given.clone(), ScopeTags::All, at(366 * 86_400)).await,
+            Ok(false)
+        );
 
         let issued = begin(one, 1).await;
         let list = grants(one).list(&alice(), at(1));
         assert_eq!(grants(one).revoke_id(&alice(), &list[0].shown_id).await, Ok(Some(issued.kind)));
-        assert_eq!(grants(other).has_consent(less, at(2)).await, Ok(false), "they are asked again");
+        assert_eq!(
+            grants(other).has_consent(less, ScopeTags::All, at(2)).await,
+            Ok(false),
+            "they are asked again"
+        );
     }
 }
 
@@ -403,7 +410,11 @@ async fn nobody_has_more_codes_grants_or_consents_than_one_may_have() {
             grants(one).remember_consent(consent(n), at(n)).await.unwrap();
         }
         for (n, is_there) in [(0, false), (1, true), (100, true)] {
-            assert_eq!(grants(one).has_consent(consent(n), at(101)).await, Ok(is_there), "{n}");
+            assert_eq!(
+                grants(one).has_consent(consent(n), ScopeTags::All, at(101)).await,
+                Ok(is_there),
+                "{n}"
+            );
         }
         let too_long = ClientGrant { client_id: "x".repeat(2_049).into(), ..(*client()).clone() };
         let too_long = NewCode { client: too_long.into(), ..new_code() };

@@ -1,7 +1,6 @@
 //! What somebody allowed a client before, so that they are not asked again.
 
 use std::{
-    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -9,7 +8,10 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::fingerprint::Fingerprint;
-use crate::identity::principal::Principal;
+use crate::{
+    config::ScopeTags,
+    identity::{principal::Principal, scope::Scope},
+};
 
 /// How long it is remembered.
 pub(super) const KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -62,12 +64,11 @@ impl Consent {
         ConsentId(hash.finalize().into())
     }
 
-    /// Whether what is asked for now was allowed then.
-    pub(super) fn covers(&self, asked: &Self) -> bool {
-        let allowed: HashSet<_> = self.scope.split(' ').collect();
+    /// Whether what is asked for now was allowed then, where several tags mean this.
+    pub(super) fn covers(&self, asked: &Self, tags: ScopeTags) -> bool {
         self.id() == asked.id()
             && self.fingerprint == asked.fingerprint
-            && asked.scope.split(' ').filter(|word| !word.is_empty()).all(|word| allowed.contains(word))
+            && Scope::parse(&asked.scope, tags).is_within(&Scope::parse(&self.scope, tags))
     }
 }
 
@@ -83,22 +84,25 @@ mod tests {
             client_id: "https://client.example/m".into(),
             redirect_host: "client.example".into(),
             resource: "https://mcp.example.com".into(),
-            scope: "mcp tag:web".into(),
+            scope: "server:db tag:web tag:eu".into(),
         };
-        assert!(given.covers(&given));
-        for less in ["mcp", "tag:web", "tag:web mcp", ""] {
-            assert!(given.covers(&Consent { scope: less.into(), ..given.clone() }), "{less}");
+        assert!(given.covers(&given, ScopeTags::All));
+        for less in ["server:db", "tag:eu tag:web", "tag:web tag:eu server:db", ""] {
+            assert!(given.covers(&Consent { scope: less.into(), ..given.clone() }, ScopeTags::All), "{less}");
         }
+        // One tag alone is more servers than both, unless a server may have any of them.
+        let one_tag = Consent { scope: "tag:web".into(), ..given.clone() };
+        assert!(!given.covers(&one_tag, ScopeTags::All) && given.covers(&one_tag, ScopeTags::Any));
         for other in [
             Consent { principal: Principal::Token("alice".into()), ..given.clone() },
             Consent { fingerprint: Fingerprint::new([2; 8]), ..given.clone() },
             Consent { client_id: "https://client.example/mc".into(), ..given.clone() },
             Consent { redirect_host: "lient.example".into(), ..given.clone() },
             Consent { resource: "https://mcp.example.com/db".into(), ..given.clone() },
-            Consent { scope: "mcp tag:db".into(), ..given.clone() },
-            Consent { scope: "mcp tag".into(), ..given.clone() },
+            Consent { scope: "server:db tag:db".into(), ..given.clone() },
+            Consent { scope: "server:db tag".into(), ..given.clone() },
         ] {
-            assert!(!given.covers(&other), "{other:?}");
+            assert!(!given.covers(&other, ScopeTags::Any), "{other:?}");
         }
     }
 }

@@ -26,7 +26,11 @@ use super::{
     store::{Down, FileStore},
     table::View,
 };
-use crate::{config::LoginTerms, identity::principal::Principal, secret::Secret};
+use crate::{
+    config::{LoginTerms, ScopeTags},
+    identity::principal::Principal,
+    secret::Secret,
+};
 
 pub use super::{
     code::{NewCode, NotRedeemed, Redemption},
@@ -343,9 +347,14 @@ impl Grants {
         self.run(Remember { consent, now }).await.map_err(|Down| NotWritten)
     }
 
-    /// Whether somebody allowed a client this, or more, before.
-    pub async fn has_consent(&self, asked: Consent, now: SystemTime) -> Result<bool, NotWritten> {
-        self.run(Has { asked, now }).await.map_err(|Down| NotWritten)
+    /// Whether somebody allowed a client this, or more, before, where several tags mean this.
+    pub async fn has_consent(
+        &self,
+        asked: Consent,
+        tags: ScopeTags,
+        now: SystemTime,
+    ) -> Result<bool, NotWritten> {
+        self.run(Has { asked, tags, now }).await.map_err(|Down| NotWritten)
     }
 
     /// Ends a grant that nobody was told of. What cannot be written at present is written later.

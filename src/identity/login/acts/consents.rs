@@ -3,12 +3,15 @@
 use std::time::SystemTime;
 
 use super::act::{Act, Undelivered};
-use crate::identity::{
-    login::{
-        consent::{Consent, KeptConsent, MOST_OF_ONE},
-        rows::Rows,
+use crate::{
+    config::ScopeTags,
+    identity::{
+        login::{
+            consent::{Consent, KeptConsent, MOST_OF_ONE},
+            rows::Rows,
+        },
+        principal::Principal,
     },
-    principal::Principal,
 };
 
 /// Somebody has allowed a client something, and is not asked again for the same or less.
@@ -41,6 +44,7 @@ impl Act for Remember {
 /// Whether somebody allowed a client this, or more, before.
 pub(in crate::identity::login) struct Has {
     pub(in crate::identity::login) asked: Consent,
+    pub(in crate::identity::login) tags: ScopeTags,
     pub(in crate::identity::login) now: SystemTime,
 }
 
@@ -53,7 +57,9 @@ impl Act for Has {
 
     fn run<R: Rows>(self, rows: &mut R) -> Result<(bool, Option<Undelivered>), R::Error> {
         let given = rows.consents_of(&self.asked.principal)?;
-        let is_it = |given: &KeptConsent| self.now < given.kept_until() && given.consent.covers(&self.asked);
+        let is_it = |given: &KeptConsent| {
+            self.now < given.kept_until() && given.consent.covers(&self.asked, self.tags)
+        };
         Ok((given.iter().any(is_it), None))
     }
 }
