@@ -254,7 +254,7 @@ async fn answer(request: &mut Request<'_>) -> Result<Response<Payload>, Error> {
         }
         (Who::Anyone, Answer::Oauth(endpoint)) => {
             check_method(request)?;
-            oauth::answer(request, endpoint).await
+            oauth::answer(request, endpoint, report_decoy).await
         }
         (Who::Nobody, _) => Err(ErrorKind::NotFound.into()),
         // The token is checked before anything is said about what exists, so that names cannot be probed.

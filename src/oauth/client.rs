@@ -66,6 +66,17 @@ impl Client {
         }
     }
 
+    /// One with a document, of which nothing was read.
+    pub(super) fn of_unread_document(id: &str) -> Self {
+        Self {
+            id: id.into(),
+            name: id.into(),
+            redirect_uris: Vec::new(),
+            auth: ClientAuth::None,
+            kind: ClientKind::Document,
+        }
+    }
+
     /// Whether it is the client who shows this. One that has a secret has to show it, and one that has none shows none.
     /// Constant in time.
     pub fn is_proved_by(&self, shown: Option<&Secret>) -> bool {

@@ -46,6 +46,18 @@ impl Clients {
         &self.documents
     }
 
+    /// The client of this id, whether the config lets it come or not: it may always give back what it has. Nothing is fetched for it,
+    /// since a document names no secret.
+    pub fn known(&self, id: &str, config: &OauthConfig, registrar: &Registrar) -> Option<Arc<Client>> {
+        if let Some(client) = config.client(id) {
+            return Some(Arc::new(Client::of_config(client)));
+        }
+        if id.starts_with(PREFIX) {
+            return registrar.client(id).map(Arc::new);
+        }
+        url(id).map(|_| Arc::new(Client::of_unread_document(id)))
+    }
+
     /// The client of this id, for somebody at this address. Its document may have to be fetched.
     pub async fn find(
         &self,
@@ -75,6 +87,29 @@ impl Clients {
     }
 }
 
+/// Whether the config in force lets a client of this id be sent there.
+fn is_let_in(id: &str, receiver: &Receiver, config: &OauthConfig) -> bool {
+    let is_of_listed_host = || match &config.registration {
+        Registration::Hosts(hosts) => url(id).is_some() && Url::parse(id).is_ok_and(|url| is_at(&url, hosts)),
+        Registration::Open | Registration::Off => false,
+    };
+    config.client(id).is_some() || receiver.is_allowed(&config.registration) || is_of_listed_host()
+}
+
+/// Whether the config in force lets a client have what it was allowed before. `receiver` is what its grant calls the place where it
+/// was sent back to: `None` of a grant that another gateway has begun a moment ago, by a config that let it.
+pub fn may_keep(id: &str, receiver: Option<&str>, config: &OauthConfig) -> bool {
+    // It may have been of the config.
+    let is_of_its_own = id.starts_with(PREFIX) || url(id).is_some();
+    config.client(id).is_some()
+        || is_of_its_own
+            && match receiver {
+                Some(name) => Receiver::named(name, &config.redirect_schemes)
+                    .is_some_and(|receiver| is_let_in(id, &receiver, config)),
+                None => config.registration != Registration::Off,
+            }
+}
+
 impl Client {
     /// Who is at the other end of `asked`, if this client named it and the config in force lets it be sent there.
     pub fn receiver(&self, asked: &str, config: &OauthConfig) -> Option<Receiver> {
@@ -85,15 +120,7 @@ impl Client {
     /// Who is at the other end of `uri`, if the config in force lets this client be sent there, whatever it named before.
     fn may_be_sent_to(&self, uri: &str, config: &OauthConfig) -> Option<Receiver> {
         let receiver = Receiver::of(uri, &config.redirect_schemes)?;
-        let is_allowed = self.kind == ClientKind::Config
-            || receiver.is_allowed(&config.registration)
-            || self.is_of_listed_host(config);
-        is_allowed.then_some(receiver)
-    }
-
-    fn is_of_listed_host(&self, config: &OauthConfig) -> bool {
-        let Registration::Hosts(hosts) = &config.registration else { return false };
-        self.kind == ClientKind::Document && Url::parse(&self.id).is_ok_and(|url| is_at(&url, hosts))
+        is_let_in(&self.id, &receiver, config).then_some(receiver)
     }
 
     /// Whether somebody vouches for what it says of itself: the config, or whoever has the host of its id.

@@ -41,6 +41,9 @@ pub struct AuthorizationRequest {
     /// What it wants to do there: words with a blank between each two.
     #[serde(rename = "o")]
     pub scope: String,
+    /// Whether it is to be asked about in any case (`prompt=consent`).
+    #[serde(rename = "a", default, skip_serializing_if = "std::ops::Not::not")]
+    pub must_ask: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -120,6 +123,7 @@ mod tests {
             challenge: [7; 32],
             resource: "https://mcp.example.com".into(),
             scope: "mcp offline_access".into(),
+            must_ask: true,
         }
     }
 

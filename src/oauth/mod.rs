@@ -14,5 +14,5 @@ pub mod registration;
 pub use self::{
     client::{Client, ClientAuth, ClientKind},
     client_document::{CachedDocuments, NotAClient},
-    clients::{Clients, NotFound},
+    clients::{Clients, NotFound, may_keep},
 };

@@ -56,6 +56,17 @@ impl Receiver {
         }
     }
 
+    /// The one that [`Self::name`] calls so. `None` for a scheme that is not listed any more.
+    pub fn named(name: &str, schemes: &[String]) -> Option<Self> {
+        match name.strip_suffix(':') {
+            Some(scheme) => {
+                schemes.iter().any(|listed| listed == scheme).then(|| Self::App(scheme.to_owned()))
+            }
+            None if name == "localhost" => Some(Self::Loopback),
+            None => Some(Self::Site(name.to_owned())),
+        }
+    }
+
     /// Whether a client that the config does not have may be sent there.
     pub fn is_allowed(&self, registration: &Registration) -> bool {
         match (registration, self) {

@@ -13,14 +13,17 @@ use crate::{
         table::OauthEndpoint,
     },
     error::{Error, ErrorKind},
+    identity::Caller,
     ledger::Resource,
     request::{Request, rates},
+    state::Live,
 };
 
 /// Answers one.
 pub(super) async fn answer(
     request: &mut Request<'_>,
     endpoint: OauthEndpoint,
+    report_decoy: fn(&Request<'_>, &Live, &Caller),
 ) -> Result<Response<Payload>, Error> {
     let Request { worker, connection, head, fields, client, .. } = *request;
     let ledger = &worker.shared.ledger;
@@ -49,6 +52,7 @@ pub(super) async fn answer(
         address: client.unwrap_or(connection.address),
         body: &body,
         on_known: &|owner| rates::check_caller(asked, owner),
+        on_decoy: &|caller| report_decoy(asked, &live, caller),
         on_failed: &|| {
             connection.refused(ledger);
             rates::refusal_of(asked, ErrorKind::InvalidToken.into())

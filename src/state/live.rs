@@ -25,6 +25,7 @@ use crate::{
             access_token::{self, AccessClaims},
             fingerprint::Fingerprint,
             grant_id::GrantId,
+            grants::ClientGrant,
             opened_tokens::{OpenedToken, OpenedTokens, TokenDigest},
             session_token::{self, SessionClaims},
         },
@@ -35,6 +36,7 @@ use crate::{
     },
     ledger::{AddressBlock, Ledger, Owner, OwnerName},
     mcp::seal::SessionKey,
+    oauth::may_keep,
     observe::{Audit, Observer},
     policy::{
         self,
@@ -341,9 +343,22 @@ impl Live {
 
     /// For whom the client of an access token acts, with what it was allowed.
     fn by_access(&self, claims: &AccessClaims, opened: &OpenedTokens) -> Option<Caller> {
+        let (identity, slot) = self.identity_of_access(claims)?;
+        Some(Caller { identity: opened.shared(claims.grant, identity), slot: Some(slot) })
+    }
+
+    /// What an access token says, if it is taken at the place that it is for.
+    pub fn taken_access(&self, token: &[u8]) -> Option<AccessClaims> {
+        let (sealers, grants) = (self.logins.sealers()?, self.logins.grants()?);
+        let claims = sealers.access.open(token, self.clock.now())?;
+        let is_taken = !grants.is_revoked(claims.grant) && self.identity_of_access(&claims).is_some();
+        is_taken.then_some(claims)
+    }
+
+    fn identity_of_access(&self, claims: &AccessClaims) -> Option<(Identity, usize)> {
         let config = self.config.oauth.as_ref()?;
         let AccessClaims { principal, grant, fingerprint, client_id, resource, scope, .. } = claims;
-        let slot = self.slot_of_login(principal, *fingerprint);
+        let slot = self.slot_of_login(principal, *fingerprint)?;
         let allowed = Allowed {
             client_id: Arc::clone(client_id),
             base: Arc::clone(&config.base),
@@ -351,19 +366,27 @@ impl Live {
             scope: Scope::parse(scope, config.scope_tags),
         };
         let proof = Proof::Access { grant: *grant, fingerprint: *fingerprint };
-        let identity = self.callers[slot?].identity.proved_by(proof, claims.grant_ends);
+        let identity = self.callers[slot].identity.proved_by(proof, claims.grant_ends);
         let identity = Identity { allowed: Some(Arc::new(allowed)), ..identity };
-        self.still_allows(&identity).then(|| Caller { identity: opened.shared(*grant, identity), slot })
+        self.still_allows(&identity, *grant).then_some((identity, slot))
     }
 
-    /// Whether the config still has the client that was allowed something, if one acts, and the place by which it was found.
-    fn still_allows(&self, identity: &Identity) -> bool {
+    /// Whether the config still lets the client in that was allowed something, if one acts, and has the place by which it was found.
+    fn still_allows(&self, identity: &Identity, grant: GrantId) -> bool {
         let (Some(allowed), Some(config)) = (&identity.allowed, &self.config.oauth) else {
             return identity.allowed.is_none();
         };
-        let is_of_config =
-            !allowed.client_id.starts_with("sgc_") && !allowed.client_id.starts_with("https://");
-        allowed.base == config.base && (!is_of_config || config.client(&allowed.client_id).is_some())
+        let client = self.logins.grants().and_then(|grants| grants.client_of(grant, self.clock.now()));
+        let receiver = client.as_ref().map(|client| &*client.redirect_host);
+        allowed.base == config.base && may_keep(&allowed.client_id, receiver, config)
+    }
+
+    /// Whether a client may have tokens of what it was allowed: the config still lets it in, and the place is one of this gateway.
+    pub fn still_serves(&self, client: &ClientGrant) -> bool {
+        self.config.oauth.as_ref().is_some_and(|config| {
+            Audience::of(&client.resource, &config.base).is_some()
+                && may_keep(&client.client_id, Some(&client.redirect_host), config)
+        })
     }
 
     /// What was allowed, as the config now reads it; `None` if it reads it as before.
@@ -532,7 +555,7 @@ impl Live {
                         // The token may have expired: what it began goes on as long as the grant.
                         let is_over = !self.has_grant(*grant)
                             || !identity.is_valid_at(self.clock.now())
-                            || !self.still_allows(identity);
+                            || !self.still_allows(identity, *grant);
                         self.slot_of_login(&identity.principal, *fingerprint).filter(|_| !is_over)
                     }
                     Proof::Password(_) => {

@@ -21,6 +21,7 @@ use crate::harness::{CI, DEV, Gate, soon};
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const PUBLIC: &str = "93.184.216.34";
+const BAIT: &str = "bait-token-0123456789abcdef";
 /// Hosts that have certificates in the test's Internet.
 const HOSTS: [&str; 4] = ["claude.ai", "vscode.dev", "chatgpt.com", "evil.example"];
 
@@ -421,6 +422,15 @@ async fn who_was_let_in_before_is_let_in_again_if_somebody_vouches_for_it_and_as
     assert_eq!(nobody.answer("error").as_deref(), Some("login_required"));
     let anew = browser.get(&target(&with(asked.clone(), [("prompt", Some("login"))]))).await;
     assert!(is_sign_in(&anew));
+    // Who is to be asked in any case is asked also if they have to log in first.
+    let mut elsewhere = world.browser();
+    let page = elsewhere.get(&again("server:db")).await;
+    assert!(log_in(&mut elsewhere, &page, "alice").await.answer("code").is_some());
+    let mut elsewhere = world.browser();
+    let consent = with(asked.clone(), [("scope", Some("server:db")), ("prompt", Some("consent"))]);
+    let page = elsewhere.get(&target(&consent)).await;
+    let page = log_in(&mut elsewhere, &page, "alice").await;
+    assert!(is_consent(&page), "{page:?}");
     // Another user was not asked.
     let mut other = world.browser();
     let page = other.get(&again("server:db")).await;
@@ -685,6 +695,17 @@ async fn a_named_token_logs_in_and_is_out_once_the_config_has_it_no_more() {
         assert!(approve(&mut browser, &page, &["mcp"]).await.answer("code").is_some());
         browser.cookies
     };
+    // A decoy is reported wherever it is used, and lets nobody in.
+    let mut decoy = config(&world.tls);
+    decoy["proxy"]["auth"]["tokens"]["ci"] = json!([CI, { "value": BAIT, "decoy": true }]);
+    world.gate.reload(decoy);
+    let mut browser = world.browser();
+    let page = browser.get("/oauth/login").await;
+    let got = browser.submit("/oauth/login", &[("csrf", &page.hidden("csrf")), ("token", BAIT)]).await;
+    assert_eq!(got.status, 403, "{got:?}");
+    let used = "sluicegate_decoy_used_total{token_name=\"ci\"} 1\n";
+    assert!(world.gate.metrics().contains(used), "{}", world.gate.metrics());
+    drop(browser);
     let mut without = config(&world.tls);
     without["proxy"]["auth"]["tokens"] = json!({ "ci": CI });
     world.gate.reload(without);
@@ -733,6 +754,8 @@ async fn a_flood_of_strangers_leaves_nothing_behind() {
         refused += usize::from(status == 429);
     }
     assert!(refused >= 25, "{refused}");
+    let counted = format!("sluicegate_rate_limited_total{{key=\"logins\"}} {refused}\n");
+    assert!(world.gate.metrics().contains(&counted), "{}", world.gate.metrics());
     for number in 0..200 {
         let asked = with(asking(&id, "https://app.example/cb"), [("state", Some(&*number.to_string()))]);
         assert!(is_sign_in(&world.browser().get(&target(&asked)).await));

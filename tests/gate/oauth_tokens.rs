@@ -19,7 +19,8 @@ use sluicegate::{
         Principal,
         login::{
             Logins,
-            grants::{ClientGrant, NewCode},
+            access_token::AccessClaims,
+            grants::{ClientGrant, NewCode, Redemption},
             passwords,
             store::Opening,
         },
@@ -587,4 +588,79 @@ async fn a_refresh_that_would_bring_nothing_of_use_is_refused_and_uses_up_nothin
     moved["proxy"]["baseUrl"] = json!("http://localhost:9090");
     server.gate.reload(moved);
     assert_eq!(server.redeem(&waiting).await.1["error"], "invalid_grant");
+}
+
+#[tokio::test]
+async fn a_client_whose_kind_is_let_in_no_more_loses_what_it_has_and_may_give_it_back() {
+    let mut server = Server::start().await;
+    let body = json!({ "redirect_uris": ["https://app.example/cb"] }).to_string();
+    let request = post("/register", "", "", &body).replace("Authorization: Bearer \r\n", "");
+    let (status, _, answer) = server.gate.ask(&request).await;
+    assert_eq!(status, 201, "{answer}");
+    let registered =
+        serde_json::from_str::<Value>(&answer).unwrap()["client_id"].as_str().unwrap().to_owned();
+    let state = server._directory.path().join("state");
+    let url = server._behind.url("/mcp");
+    let document = "https://docs.example/client.json".to_owned();
+    let mut access = Vec::new();
+    for id in [&registered, &document] {
+        let new = server.alice();
+        let of_it = ClientGrant {
+            client_id: id.as_str().into(),
+            redirect_host: "app.example".into(),
+            ..(*new.client).clone()
+        };
+        let shown = Redemption {
+            client_id: id.as_str().into(),
+            redirect_uri: None,
+            challenge_of_verifier: Some(new.challenge),
+            refresh_token_scopes: Vec::new(),
+        };
+        let code = server.code_of(NewCode { client: Arc::new(of_it.clone()), ..new }).await;
+        let shared = server.gate.gateway.shared();
+        let (grants, live) = (shared.logins.grants().unwrap(), shared.live().clone());
+        let (terms, now) = (&live.config.login_terms, SystemTime::now());
+        let admits = Box::new(|_: &_, _, _: &_| Ok(()));
+        let (issued, _) = grants.redeem(&code, shown, admits, terms, now).await.unwrap();
+        let claims = AccessClaims {
+            principal: issued.principal,
+            grant: issued.grant,
+            fingerprint: issued.fingerprint,
+            client_id: of_it.client_id,
+            resource: of_it.resource,
+            scope: of_it.scope,
+            issued: now,
+            expires: issued.expires,
+            grant_ends: issued.grant_ends,
+        };
+        access.push(shared.logins.seal_access(&claims).unwrap().expose().to_owned());
+    }
+    // What opens a server is active, and nothing else is.
+    for (registration, opens) in [
+        (json!("open"), [true, true]),
+        (json!("off"), [false, false]),
+        (json!(["claude.ai"]), [false, false]),
+        (json!(["docs.example"]), [false, true]),
+        (json!(["app.example"]), [true, true]),
+    ] {
+        server.gate.reload(config(&state, &url, json!({ "registration": registration })));
+        for (token, opens) in access.iter().zip(opens) {
+            let status = server.gate.ask(&post("/db", token, "", "{}")).await.0;
+            assert_eq!(status, if opens { 200 } else { 401 }, "{registration}");
+            assert_eq!(server.is_active(token).await, opens, "{registration}");
+        }
+    }
+    let mut moved = config(&state, &url, json!({}));
+    moved["proxy"]["baseUrl"] = json!("http://localhost:9090");
+    server.gate.reload(moved);
+    assert!(!server.is_active(&access[0]).await, "it is of another gateway");
+    server.gate.reload(config(&state, &url, json!({ "registration": "off" })));
+    for (id, token) in [&registered, &document].into_iter().zip(&access) {
+        let own = form(&[("client_id", id), ("token", token)]);
+        assert_eq!(server.send("/revoke", "", &own).await.0, 200);
+    }
+    server.gate.reload(config(&state, &url, json!({})));
+    for token in &access {
+        assert!(!server.is_active(token).await, "it was given back");
+    }
 }

@@ -60,7 +60,6 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         let sentence = "This program asks to be answered at an address that it did not name before.";
         return Ok(visit.trouble(sentence, Some(redirect_uri), WayOn::AddAnew));
     };
-    let prompt = |word| form.get("prompt").is_some_and(|prompt| prompt.split(' ').any(|other| other == word));
     let answered_by = |fault: Fault| {
         let state = form.get("state").filter(|state| state.len() <= LONGEST_STATE);
         let answer = [("error", fault.0), ("error_description", fault.1)];
@@ -72,14 +71,20 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
     };
     let asking = Asking { client: &client, receiver: &receiver, asked: &asked };
     let login = match visit.login().await? {
-        Some(login) if !prompt("login") => login,
-        _ if prompt("none") => return answered_by(Fault("login_required", "Nobody is signed in.")),
+        Some(login) if !has_prompt(&form, "login") => login,
+        _ if has_prompt(&form, "none") => {
+            return answered_by(Fault("login_required", "Nobody is signed in."));
+        }
         _ => {
             let flow = visit.seal(&asked)?;
             return visit.sign_in(Some(&flow), "", false, None);
         }
     };
-    decide(&visit, &asking, &login, prompt("consent"), prompt("none")).await
+    decide(&visit, &asking, &login, has_prompt(&form, "none")).await
+}
+
+fn has_prompt(form: &Form, word: &str) -> bool {
+    form.get("prompt").is_some_and(|prompt| prompt.split(' ').any(|other| other == word))
 }
 
 /// What the client asks for, if that can be.
@@ -133,5 +138,6 @@ fn checked(
         challenge: *challenge,
         resource,
         scope: scope.text(),
+        must_ask: has_prompt(form, "consent"),
     })
 }

@@ -14,9 +14,19 @@ use crate::{
     secret::Secret,
 };
 
+/// Which clients an endpoint hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LetIn {
+    /// Those that the config in force lets come.
+    Now,
+    /// Also those that an earlier one did.
+    Ever,
+}
+
 /// The fields of a request of a client, and the client, once it has proved that it is the one.
 pub(super) async fn proved(
     request: &OauthRequest<'_>,
+    let_in: LetIn,
 ) -> Result<Result<(Form, Arc<Client>), Refusal>, Error> {
     // What is in a query is in the logs of all whom it passes.
     if request.query().is_some_and(|query| !query.is_empty()) {
@@ -32,7 +42,11 @@ pub(super) async fn proved(
     };
     let Shown { id, secret, by_field } = shown;
     let clients = &request.shared.clients;
-    let found = clients.find(&id, request.config, &registrar(request)?, request.address_block()).await;
+    let registrar = registrar(request)?;
+    let found = match let_in {
+        LetIn::Now => clients.find(&id, request.config, &registrar, request.address_block()).await,
+        LetIn::Ever => clients.known(&id, request.config, &registrar).ok_or(NotFound::Unknown),
+    };
     let client = match found {
         Ok(client) => client,
         // Its host may answer in a moment. A client that is told that it is none throws away what it has.

@@ -30,11 +30,10 @@ pub(super) async fn decide(
     visit: &Visit<'_>,
     asking: &Asking<'_>,
     login: &PageLogin,
-    must_ask: bool,
     must_not_ask: bool,
 ) -> Result<Response<Payload>, Error> {
     let scope = &asking.asked.scope;
-    if !must_ask && !asking.is_always_asked() {
+    if !asking.asked.must_ask && !asking.is_always_asked() {
         let consent = consent(asking, login, scope);
         let tags = visit.request.config.scope_tags;
         if visit.grants()?.has_consent(consent, tags, visit.now).await.map_err(|_| not_kept())? {

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::{
-    client_proof::proved,
+    client_proof::{LetIn, proved},
     refusal::{Refusal, answer as json_answer},
     request::OauthRequest,
 };
@@ -15,7 +15,7 @@ use crate::{body::Payload, config::ADMIN, error::Error, oauth::ClientAuth};
 
 /// Answers one. Of a token that does not hold, that is not one, or that is not for this client to know of, nothing else is said.
 pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let (form, client) = match proved(request).await? {
+    let (form, client) = match proved(request, LetIn::Now).await? {
         Ok(proved) => proved,
         Err(refusal) => return Ok(refusal.into_response()),
     };
@@ -29,11 +29,8 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
     let live = request.live;
     let is_admin = |client: &crate::config::OauthClient| client.roles.iter().any(|role| role == ADMIN);
     let is_admin = request.config.client(&client.id).is_some_and(is_admin);
-    let claims = request.shared.logins.open_access(token.as_bytes(), live.clock.now());
-    let claims = claims.filter(|claims| {
-        (is_admin || claims.client_id == client.id)
-            && live.has_principal(&claims.principal, claims.fingerprint)
-    });
+    let claims = live.taken_access(token.as_bytes());
+    let claims = claims.filter(|claims| is_admin || claims.client_id == client.id);
     let body = match claims {
         None => json!({ "active": false }),
         Some(claims) => json!({

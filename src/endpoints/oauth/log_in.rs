@@ -88,7 +88,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         return Ok(visit.over());
     };
     let asking = Asking { client: &client, receiver: &receiver, asked: &asked };
-    decide(&visit, &asking, &login, false, false).await
+    decide(&visit, &asking, &login, false).await
 }
 
 /// Who has the password, or the token, of a form.
@@ -132,7 +132,11 @@ async fn proved(
 fn by_token(request: &OauthRequest<'_>, token: &str) -> Option<(Principal, Fingerprint)> {
     let live = request.live;
     let slot = live.tokens.find(token.as_bytes())?;
-    let principal = &live.callers[slot].identity.principal;
+    let caller = live.caller(Some(slot));
+    if caller.identity.is_decoy {
+        (request.on_decoy)(&caller);
+    }
+    let principal = &caller.identity.principal;
     let fingerprint = live.fingerprint(slot)?;
     let is_good = matches!(principal, Principal::Token(_)) && live.has_principal(principal, fingerprint);
     is_good.then(|| (principal.clone(), fingerprint))

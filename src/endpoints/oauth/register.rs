@@ -20,10 +20,7 @@ pub(super) fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Er
         return Err(ErrorKind::NotFound.into());
     }
     let often = shared.clients.registrations.note_address(request.address_block(), Instant::now());
-    often.map_err(|wait| {
-        shared.observer.metrics.rate_limited(RateKey::Logins);
-        Error::too_often(RateKey::Logins, wait)
-    })?;
+    often.map_err(|wait| Error::too_often(RateKey::Logins, wait))?;
     let now = live.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (status, body) = match registrar(request)?.register(body, config, now) {
         Ok(registered) => (StatusCode::CREATED, serde_json::to_string(&registered)),

@@ -10,7 +10,7 @@ use crate::{
     downstream::head::RequestFields,
     endpoints::table::OauthEndpoint,
     error::Error,
-    identity::Identity,
+    identity::{Caller, Identity},
     ledger::{AddressBlock, Owner},
     observe::RequestId,
     state::{GatewayState, Live},
@@ -36,6 +36,8 @@ pub struct OauthRequest<'a> {
     pub body: &'a [u8],
     /// Is asked whether a caller may go on, once it is known who that is.
     pub on_known: &'a dyn Fn(&Owner) -> Result<(), Error>,
+    /// Is called for a decoy, whatever it is used for.
+    pub on_decoy: &'a dyn Fn(&Caller),
     /// Is called for each secret that is not good: a code, a token, a client's secret. It counts for the address, and the error is
     /// `RateLimited` or `GuessLimited` if there were too many.
     pub on_failed: &'a dyn Fn() -> Error,

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode};
 
-use super::{client_proof::proved, refusal::Refusal, request::OauthRequest};
+use super::{
+    client_proof::{LetIn, proved},
+    refusal::Refusal,
+    request::OauthRequest,
+};
 use crate::{
     body::{Payload, response::empty},
     error::Error,
@@ -13,7 +17,7 @@ use crate::{
 
 /// Answers one. A token that is none, or of another client, is no error (§2.2): there is nothing that a client could do about it.
 pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let (form, client) = match proved(request).await? {
+    let (form, client) = match proved(request, LetIn::Ever).await? {
         Ok(proved) => proved,
         Err(refusal) => return Ok(refusal.into_response()),
     };

@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    client_proof::{failed, proved},
+    client_proof::{LetIn, failed, proved},
     form::Form,
     places,
     refusal::{Refusal, answer as json_answer},
@@ -22,7 +22,6 @@ use crate::{
     error::{Error, ErrorKind},
     identity::{
         Principal,
-        audience::Audience,
         login::{
             access_token::AccessClaims,
             fingerprint::Fingerprint,
@@ -55,7 +54,7 @@ struct Given {
 
 /// Answers one.
 pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let (form, client) = match proved(request).await? {
+    let (form, client) = match proved(request, LetIn::Now).await? {
         Ok(proved) => proved,
         Err(refusal) => return Ok(refusal.into_response()),
     };
@@ -89,17 +88,15 @@ fn terms(config: &OauthConfig) -> LoginTerms {
     }
 }
 
-/// Asks what a code or a refresh token would bring: whether the principal is let in still, whether the place is one of this gateway
-/// still, and whether it is for what is asked for.
+/// Asks what a code or a refresh token would bring: whether the principal is let in still, whether the client and its
+/// place are, and whether it is for what is asked for.
 fn admits(live: &Arc<Live>, fits: impl Fn(&ClientGrant) -> Result<(), Objection> + Send + 'static) -> Admits {
     let live = Arc::clone(live);
     Box::new(move |principal: &Principal, fingerprint: Fingerprint, kind: &GrantKind| {
         let is_let_in = live.has_principal(principal, fingerprint);
         let client = kind.client().filter(|_| is_let_in).ok_or(Objection::Caller)?;
-        // Of another `baseUrl`, it would bring tokens that open nothing. Clients begin anew if the grant is over, and only then.
-        let config = live.config.oauth.as_ref().ok_or(Objection::Caller)?;
-        Audience::of(&client.resource, &config.base).ok_or(Objection::Caller)?;
-        fits(client)
+        // It would bring tokens that open nothing. Clients begin anew if the grant is over, and only then.
+        if live.still_serves(client) { fits(client) } else { Err(Objection::Caller) }
     })
 }
 

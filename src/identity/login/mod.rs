@@ -31,7 +31,6 @@ use std::{
     collections::HashSet,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
-    time::SystemTime,
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -202,13 +201,6 @@ impl Logins {
     /// An access token that says this.
     pub fn seal_access(&self, claims: &AccessClaims) -> Result<Secret, NoKey> {
         self.kept.get().ok_or(NoKey)?.sealers.load().access.seal(claims)
-    }
-
-    /// What an access token says, if it is one that holds at this moment.
-    pub fn open_access(&self, token: &[u8], now: SystemTime) -> Option<AccessClaims> {
-        let kept = self.kept.get()?;
-        let opened = kept.sealers.load().access.open(token, now);
-        opened.filter(|claims| kept.grants.has(claims.grant, now))
     }
 
     /// What an access token says, whether it holds or not.
