@@ -54,7 +54,7 @@ pub enum Registration {
     Open,
     /// None, not even one on the user's machine.
     Off,
-    /// Those on the user's machine, and those with all redirects, or the metadata document, at one of these hosts.
+    /// Those on the user's machine, and those with a redirect, or the metadata document, at one of these hosts.
     Hosts(Vec<String>),
 }
 

@@ -49,7 +49,11 @@ impl ToolRule {
             roles => format!("one of the roles {}", roles.join(", ")),
         });
         let of_users = self.users.as_ref().map(|_| "another user".to_owned());
-        let all: Vec<_> = of_roles.into_iter().chain(of_users).collect();
+        let of_scopes = self.scopes.as_ref().map(|scopes| match &**scopes {
+            [scope] => format!("the scope {scope}"),
+            scopes => format!("the scopes {}", scopes.join(" ")),
+        });
+        let all: Vec<_> = of_roles.into_iter().chain(of_users).chain(of_scopes).collect();
         format!("Requires {}", all.join(" and "))
     }
 }
@@ -236,6 +240,9 @@ mod tests {
         assert_eq!(rule("x", Some(&["a", "b"]), None, false).requirement(), "Requires one of the roles a, b");
         assert_eq!(rule("x", Some(&[]), None, false).requirement(), "Requires a role that nobody has");
         assert_eq!(rule("x", None, Some(&["alice"]), false).requirement(), "Requires another user");
+        let scoped =
+            ToolRule { scopes: Some(["files:write".to_owned()].into()), ..rule("x", None, None, false) };
+        assert_eq!(scoped.requirement(), "Requires the scope files:write");
         let both = rule("x", Some(&["admin"]), Some(&["alice"]), false).requirement();
         assert_eq!(both, "Requires admin role and another user");
     }

@@ -51,8 +51,8 @@ pub(super) const REGISTRATION: Key = key(
     ValueKind::OneOrMany(&REGISTRANT),
     Text("open"),
     "Which clients may come that `clients` does not have: `\"open\"` for any, `\"off\"` for none, or a list of hosts, at one of \
-     which all redirects or the metadata document of a client must be. Clients on the user's own machine may come unless it is \
-     `\"off\"`.",
+     which a redirect or the metadata document of a client must be; other redirects of it lead nowhere. Clients on the user's own \
+     machine may come unless it is `\"off\"`.",
 )
 .examples(&[r#"["claude.ai", "chatgpt.com"]"#]);
 
