@@ -310,6 +310,10 @@ impl LoginRequest<'_> {
         if let Some(slot) = caller.slot {
             (self.on_known)(&self.live.callers[slot].owner)?;
         }
+        // What a program was given is not its user's to log in with: it is for some places, and for less time.
+        if matches!(caller.identity.proof, Proof::Access { .. }) {
+            return Err(ErrorKind::InvalidToken.into());
+        }
         let ends = match caller.identity.proof {
             Proof::Session { .. } => {
                 self.logins().opened(token.expose().as_bytes()).map(|claims| claims.expires)

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::client::{Client, ClientAuth, ClientKind, cut};
 use crate::{
+    identity::login::attempts::Attempts,
     ledger::AddressBlock,
     upstream::document::{DocumentUrl, Documents, NotFetched},
 };
@@ -47,6 +48,11 @@ pub enum NotAClient {
 }
 
 impl NotAClient {
+    /// Whether it may be otherwise a moment later, and says nothing of the client.
+    pub fn is_for_now(self) -> bool {
+        matches!(self, Self::NotFetched(NotFetched::Busy | NotFetched::Timeout | NotFetched::Unreachable))
+    }
+
     /// As metrics and log call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -122,6 +128,8 @@ pub(super) fn url(id: &str) -> Option<DocumentUrl> {
 pub struct CachedDocuments {
     documents: Documents,
     kept: Mutex<Kept>,
+    /// Who has had documents fetched lately: a stranger must not have the gateway knock at the doors of others.
+    asked: Attempts,
 }
 
 #[derive(Default)]
@@ -177,7 +185,7 @@ impl Kept {
 impl CachedDocuments {
     /// None so far, of those that this fetches.
     pub fn of(documents: Documents) -> Self {
-        Self { documents, kept: Mutex::default() }
+        Self { documents, kept: Mutex::default(), asked: Attempts::default() }
     }
 
     /// The client whose document is there, for somebody at this address.
@@ -188,6 +196,9 @@ impl CachedDocuments {
     ) -> Result<Arc<Client>, NotAClient> {
         if let Some(known) = self.kept.lock().find(url.as_str(), Instant::now()) {
             return known;
+        }
+        if self.asked.note_address(address, Instant::now()).is_err() {
+            return Err(NotAClient::NotFetched(NotFetched::Busy));
         }
         let fetched = self.documents.fetch(url, LONGEST, address).await;
         let now = Instant::now();

@@ -765,8 +765,10 @@ async fn a_flood_of_strangers_leaves_nothing_behind() {
         assert_trouble(&world.browser().get(&target(&asking(&unknown, "https://app.example/cb"))).await);
     }
     let shared = world.gate.gateway.shared();
-    // Names that lead nowhere are known for a minute, and nothing else is kept.
-    assert_eq!(shared.clients.documents().counts(), (0, 20, 0));
+    // Names that lead nowhere are known for a minute, and nothing else is kept. Nobody has more than ten looked for in one.
+    let (documents, failures, running) = shared.clients.documents().counts();
+    assert_eq!((documents, running), (0, 0));
+    assert!((10..=12).contains(&failures), "{failures}");
     let now = shared.live().clock.now();
     let grants = shared.logins.grants().unwrap();
     assert!(grants.list(&Principal::User("alice".into()), now).is_empty());

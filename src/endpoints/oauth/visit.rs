@@ -196,6 +196,9 @@ impl<'a> Visit<'a> {
         let (sentence, detail) = match why {
             NotFound::Unknown => ("This program is not known here.", None),
             NotFound::NotAllowed => ("Programs of this kind are not let in here.", None),
+            NotFound::Document(why) if why.is_for_now() => {
+                ("What this program says of itself cannot be read at the moment.", Some(why.name()))
+            }
             NotFound::Document(why) => ("What this program says of itself cannot be used.", Some(why.name())),
         };
         if let Some(reason) = detail {
@@ -203,7 +206,8 @@ impl<'a> Visit<'a> {
             let msg = "The metadata document of a client cannot be used";
             log.line(Level::Debug, msg).text("reason", reason).send();
         }
-        self.trouble(sentence, detail, WayOn::AddAnew)
+        let is_for_now = matches!(why, NotFound::Document(why) if why.is_for_now());
+        self.trouble(sentence, detail, if is_for_now { WayOn::StartAgain } else { WayOn::AddAnew })
     }
 
     /// The answer that shows a page.

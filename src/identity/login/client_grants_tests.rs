@@ -389,8 +389,13 @@ async fn nobody_has_more_codes_grants_or_consents_than_one_may_have() {
         }
         assert_eq!(redeem(one, &codes[0], 21).await.unwrap_err(), NotRedeemed::Invalid, "pushed out");
         let first = redeem(one, &codes[1], 21).await.unwrap();
-        for now in 0..100 {
-            begin(one, 22 + now).await;
+        for n in 0..100 {
+            let client_id: Arc<str> = format!("https://client{n}.example/").into();
+            let client = Arc::new(ClientGrant { client_id: Arc::clone(&client_id), ..(*client()).clone() });
+            let new = NewCode { client, ..new_code() };
+            let code = grants(one).begin_code(new, at(22 + n)).await.unwrap();
+            let shown = Redemption { client_id, ..shown() };
+            grants(one).redeem(code.expose(), shown, anybody(), &TERMS, at(22 + n)).await.unwrap();
         }
         assert!(grants(one).is_revoked(first.grant));
         assert_eq!(grants(one).list(&alice(), at(122)).len(), 100);
@@ -460,4 +465,34 @@ async fn without_a_refresh_token_a_grant_is_over_with_its_access_token() {
 fn each_kind_has_its_own_byte() {
     let bytes = [KindTag::Session, KindTag::Page, KindTag::Client].map(|kind| kind as u8);
     assert_eq!(bytes, [1, 2, 3], "they are in tokens that are out there");
+}
+
+#[tokio::test]
+async fn a_client_that_asks_again_and_again_takes_the_place_of_its_own_and_of_no_other() {
+    let of_other =
+        || Arc::new(ClientGrant { client_id: "https://other.example/client".into(), ..(*client()).clone() });
+    for (gateways, _directory) in each() {
+        let logins = &gateways[0];
+        let new = NewCode { client: of_other(), ..new_code() };
+        let redemption = Redemption { client_id: of_other().client_id.clone(), ..shown() };
+        let begun = grants(logins).begin_code(new.clone(), at(0)).await.unwrap();
+        let (other, _) = grants(logins)
+            .redeem(begun.expose(), redemption.clone(), anybody(), &TERMS, at(0))
+            .await
+            .unwrap();
+        let waits = grants(logins).begin_code(new, at(1)).await.unwrap();
+        let mut last = None;
+        for second in 2..150 {
+            last = Some(begin(logins, second.min(30)).await);
+        }
+        assert!(grants(logins).has(last.unwrap().grant, at(31)));
+        assert!(grants(logins).has(other.grant, at(31)) && !grants(logins).is_revoked(other.grant));
+        let own = grants(logins)
+            .list(&alice(), at(31))
+            .into_iter()
+            .filter_map(|grant| grant.kind.client().cloned());
+        assert_eq!(own.filter(|client| *client.client_id == *CLIENT).count(), 10);
+        let late = grants(logins).redeem(waits.expose(), redemption, anybody(), &TERMS, at(31)).await;
+        assert!(late.is_ok(), "its code waited all the while");
+    }
 }

@@ -42,13 +42,22 @@ impl Act for Put {
 
     fn run<R: Rows>(self, rows: &mut R) -> Result<(Self::Answer, Option<Undelivered>), R::Error> {
         let Self { id, new, now } = self;
-        let mut others = rows.codes_of(&new.principal)?;
-        others.sort_by_key(|(_, made)| *made);
+        let mut others = Vec::new();
+        for (other, made) in rows.codes_of(&new.principal)? {
+            // Who waits for a code of another client loses it last: a client may ask for one after the other.
+            let rank = match rows.code(other)?.map(|code| code.state) {
+                Some(CodeState::New(waits)) if waits.client.client_id != new.client.client_id => 2,
+                Some(CodeState::New(_)) => 1,
+                Some(CodeState::Used(_)) | None => 0,
+            };
+            others.push((rank, made, other));
+        }
+        others.sort_by_key(|(rank, made, _)| (*rank, *made));
         let beyond = (others.len() + 1).saturating_sub(MOST_OF_ONE);
         if rows.count_codes()?.saturating_sub(beyond) >= MOST {
             return Ok((Err(NotBegun::Full), None));
         }
-        for (other, _) in others.iter().take(beyond) {
+        for (.., other) in others.iter().take(beyond) {
             rows.remove_code(*other)?;
         }
         let principal = new.principal.clone();

@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+/// Grants that one client has of one principal at most. A client that asks again and again ends its own, and not those of others.
+const MOST_OF_CLIENT: usize = 10;
+
 /// Somebody has logged in. If they have as many grants of the kind as one may have, the one that was refreshed longest ago is
 /// revoked, which the second half of the answer says.
 pub(in crate::identity::login) struct Begin {
@@ -54,17 +57,40 @@ pub(super) fn begin<R: Rows>(
     // Those of a clock that was wrong go first.
     others.sort_by_key(|(_, rotated)| (*rotated <= now + LEEWAY, *rotated));
     let most = usize::try_from(terms.per_user.max(1)).unwrap_or(usize::MAX);
+    let mut gone = of_same_client(rows, &grant, &others)?;
+    gone.truncate((gone.len() + 1).saturating_sub(MOST_OF_CLIENT));
+    others.retain(|(id, _)| !gone.contains(id));
     let beyond = (others.len() + 1).saturating_sub(most);
+    gone.extend(others.iter().take(beyond).map(|(id, _)| *id));
     // Those that go keep their places, among the revoked: where there is no room, nothing ends for it.
     if rows.count()? >= MOST {
         return Ok(Err(NotBegun::Full));
     }
-    for (id, _) in others.iter().take(beyond) {
+    for id in &gone {
         revoke(rows, *id)?;
     }
     let issued = grant.issue(terms, key, now);
     rows.put(&grant)?;
-    Ok(Ok((issued, beyond > 0)))
+    Ok(Ok((issued, !gone.is_empty())))
+}
+
+/// Those of `others` that the same client has, in their order.
+fn of_same_client<R: Rows>(
+    rows: &mut R,
+    grant: &Grant,
+    others: &[(GrantId, SystemTime)],
+) -> Result<Vec<GrantId>, R::Error> {
+    let mut same = Vec::new();
+    let Some(client) = grant.kind.client() else { return Ok(same) };
+    for (id, _) in others {
+        let other = rows.get(*id)?;
+        if other
+            .is_some_and(|other| other.kind.client().is_some_and(|other| other.client_id == client.client_id))
+        {
+            same.push(*id);
+        }
+    }
+    Ok(same)
 }
 
 /// What comes of a refresh token: the next one, or the end of its grant.
