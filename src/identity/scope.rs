@@ -9,6 +9,11 @@ pub const OFFLINE: &str = "offline_access";
 const SERVER: &str = "server:";
 const TAG: &str = "tag:";
 
+/// Whether a word names servers.
+pub fn is_place(word: &str) -> bool {
+    word.starts_with(SERVER) || word.starts_with(TAG)
+}
+
 /// What a token is limited to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {

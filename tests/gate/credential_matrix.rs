@@ -1,7 +1,11 @@
 //! Scheme × state of the credential × rule of the server × path × method: what each combination is answered with, and which of
 //! them reach a server. Paths and methods are those of the table of endpoints.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::LazyLock};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -366,7 +370,7 @@ async fn ask_everything(on: &[Scheme], schemes: &[Scheme]) -> usize {
     let mut asker = Asker { at: gate.addr, client: None };
     let (mut cases, mut reaching) = (0, BTreeSet::new());
     for (path, name) in paths() {
-        let row = find(&path).endpoint;
+        let row = find(&path).endpoint.by(&gate.gateway.in_force());
         let first = row.methods.allow.split(", ").next().unwrap();
         for method in [first, "PUT"] {
             for (scheme, state) in schemes.iter().flat_map(|scheme| STATES.map(|state| (*scheme, state))) {
@@ -484,14 +488,15 @@ async fn no_field_that_names_a_caller_stands_for_a_credential() {
     let mut config = config(&server, WITHOUT_USERS);
     config["mcpServers"].as_object_mut().unwrap().remove("open");
     let gate = Gate::start(config).await;
-    let at = gate.addr;
+    let (at, in_force) = (gate.addr, gate.gateway.in_force());
     let mut tasks = JoinSet::new();
     for method in METHODS {
+        let in_force = Arc::clone(&in_force);
         tasks.spawn(async move {
             let mut asker = Asker { at, client: None };
             let mut asked = 0;
             for (path, _) in paths().into_iter().filter(|(_, name)| *name != Some("open")) {
-                let who = find(&path).endpoint.who(ListenerKind::Public);
+                let who = find(&path).endpoint.by(&in_force).who(ListenerKind::Public);
                 let request = |spoof: &str| {
                     format!(
                         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n{spoof}\r\n\r\n"

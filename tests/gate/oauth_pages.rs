@@ -325,7 +325,7 @@ async fn each_client_as_it_is_out_there_comes_to_its_code() {
         (
             "http://127.0.0.1:40000/callback",
             Err(dcr("http://127.0.0.1:39999/callback")),
-            vec![("scope", Some("openid profile mcp"))],
+            vec![("scope", Some("openid profile"))],
         ),
         (
             "http://127.0.0.1:19876/mcp/oauth/callback",
@@ -472,12 +472,12 @@ async fn who_asks_for_what_is_not_there_is_not_offered_all() {
     let mut browser = world.browser();
     let asked = |scope| target(&with(asking(&id, redirect_uri), [("scope", Some(scope))]));
     let long = format!("mcp {}", "x".repeat(1_024));
-    for scope in ["openid profile", "tag:reports", "server:none offline_access", &long] {
+    for scope in ["openid tag:none", "tag:reports", "server:none offline_access", &long] {
         let answer = browser.get(&asked(scope)).await;
         assert_eq!(answer.answer("error").as_deref(), Some("invalid_scope"), "{scope}: {answer:?}");
         assert_eq!(answer.answer("state").as_deref(), Some("a+state"));
     }
-    for scope in ["", "offline_access", "openid server:db"] {
+    for scope in ["", "offline_access", "openid server:db", "openid profile"] {
         assert!(is_sign_in(&browser.get(&asked(scope)).await), "{scope}");
     }
 }
