@@ -232,11 +232,6 @@ impl Identity {
         self.allowed.as_ref().is_none_or(|allowed| allowed.audience.covers(place))
     }
 
-    /// Whether its scope reaches the server of this name, which has these tags.
-    pub fn reaches(&self, server: &str, tags: &[String]) -> bool {
-        self.allowed.as_ref().is_none_or(|allowed| allowed.scope.covers_server(server, tags))
-    }
-
     /// What its scope would have to be, with these words added.
     pub fn scope_with<'a>(&self, more: impl IntoIterator<Item = &'a str>) -> Box<str> {
         match &self.allowed {

@@ -139,11 +139,6 @@ impl Scope {
     }
 }
 
-/// What the gateway itself gives a meaning to, so that no rule may ask for it.
-pub fn is_own(word: &str) -> bool {
-    word == ALL || word == OFFLINE || word.starts_with(SERVER) || word.starts_with(TAG)
-}
-
 /// What of `asked` there is, in its order: words that mean nothing here are left out. `is_server` and `is_tag` know the names,
 /// `is_of_tool` what rules of tools ask for.
 pub fn known(

@@ -1,5 +1,8 @@
 //! What requests see of one config. It never changes; a reload makes another one.
 
+mod loss;
+mod own_tokens;
+
 use std::{
     cell::RefCell,
     collections::{HashMap, HashSet},
@@ -18,33 +21,24 @@ use crate::{
     config::{Limits, Server, Snapshot, User},
     error::{Error, ErrorKind},
     identity::{
-        Admission, AdmittedParty, Allowed, Caller, Identity, Principal, Proof,
-        audience::Audience,
+        Admission, Caller, Identity, Principal, Proof,
         login::{
-            Logins,
-            access_token::{self, AccessClaims},
-            fingerprint::Fingerprint,
-            grant_id::GrantId,
-            grants::ClientGrant,
-            opened_tokens::{OpenedToken, OpenedTokens, TokenDigest},
-            session_token::{self, SessionClaims},
+            Logins, access_token, fingerprint::Fingerprint, grant_id::GrantId, opened_tokens::OpenedTokens,
+            session_token,
         },
         presented::{Claim, Presented},
-        scope::Scope,
         token_table::TokenTable,
         verifier::{Identified, Verifier},
     },
     ledger::{AddressBlock, Ledger, Owner, OwnerName},
     mcp::seal::SessionKey,
-    oauth::may_keep,
     observe::{Audit, Observer},
     policy::{
         self,
         decide::{Ask, Decision, Policy, decide},
     },
-    servers::{Backend, Origins, PastCallers, ServerEntry, SharedKey},
+    servers::{Backend, Origins, PastCallers, ServerEntry},
     upstream::{Origin, Unusable},
-    watchdog::Revocation,
 };
 
 /// How many there were.
@@ -297,108 +291,6 @@ impl Live {
         !self.config.users.is_empty()
     }
 
-    /// Who has this session token, or access token, if it holds.
-    fn by_own_token(&self, token: &[u8], is_access: bool, opened: &RefCell<OpenedTokens>) -> Option<Caller> {
-        let (sealers, grants, now) = (self.logins.sealers()?, self.logins.grants()?, self.clock.now());
-        let is_good = |slot: Option<usize>, grant| {
-            slot.is_some_and(|slot| self.is_valid(slot)) && !grants.is_revoked(grant)
-        };
-        let mut opened = opened.borrow_mut();
-        opened.hold_for(self.number, &sealers);
-        let digest = TokenDigest::of(token);
-        if let Some(OpenedToken { caller, grant, .. }) = opened.find(&digest, now) {
-            if !is_good(caller.slot, *grant) {
-                return None;
-            }
-            if is_access {
-                grants.note_use(*grant, now);
-            }
-            return Some(caller.clone());
-        }
-        let (token, grant) = if is_access {
-            let claims = sealers.access.open(token, now)?;
-            (OpenedToken::new(self.by_access(&claims, &opened)?, &claims), claims.grant)
-        } else {
-            let claims = sealers.session.open(token, now)?;
-            (OpenedToken::new(self.by_session(&claims, &opened)?, &claims), claims.grant)
-        };
-        let caller = token.caller.clone();
-        if !is_good(caller.slot, grant) {
-            return None;
-        }
-        if is_access {
-            grants.note_use(grant, now);
-        }
-        opened.insert(digest, token);
-        Some(caller)
-    }
-
-    /// The user of a session token, with the password of the login.
-    fn by_session(&self, claims: &SessionClaims, opened: &OpenedTokens) -> Option<Caller> {
-        let slot = self.slot_by_password(&Principal::User(Arc::clone(&claims.user)), claims.fingerprint);
-        let proof = Proof::Session { grant: claims.grant, fingerprint: claims.fingerprint };
-        let identity = self.callers[slot?].identity.proved_by(proof, claims.grant_ends);
-        Some(Caller { identity: opened.shared(claims.grant, identity), slot })
-    }
-
-    /// For whom the client of an access token acts, with what it was allowed.
-    fn by_access(&self, claims: &AccessClaims, opened: &OpenedTokens) -> Option<Caller> {
-        let (identity, slot) = self.identity_of_access(claims)?;
-        Some(Caller { identity: opened.shared(claims.grant, identity), slot: Some(slot) })
-    }
-
-    /// What an access token says, if it is taken at the place that it is for.
-    pub fn taken_access(&self, token: &[u8]) -> Option<AccessClaims> {
-        let (sealers, grants) = (self.logins.sealers()?, self.logins.grants()?);
-        let claims = sealers.access.open(token, self.clock.now())?;
-        let is_taken = !grants.is_revoked(claims.grant) && self.identity_of_access(&claims).is_some();
-        is_taken.then_some(claims)
-    }
-
-    fn identity_of_access(&self, claims: &AccessClaims) -> Option<(Identity, usize)> {
-        let config = self.config.oauth.as_ref()?;
-        let AccessClaims { principal, grant, fingerprint, client_id, resource, scope, .. } = claims;
-        let slot = self.slot_of_login(principal, *fingerprint)?;
-        let allowed = Allowed {
-            client_id: Arc::clone(client_id),
-            base: Arc::clone(&config.base),
-            audience: Audience::of(resource, &config.base)?,
-            scope: Scope::parse(scope, config.scope_tags),
-        };
-        let proof = Proof::Access { grant: *grant, fingerprint: *fingerprint };
-        let identity = self.callers[slot].identity.proved_by(proof, claims.grant_ends);
-        let identity = Identity { allowed: Some(Arc::new(allowed)), ..identity };
-        self.still_allows(&identity, *grant).then_some((identity, slot))
-    }
-
-    /// Whether the config still lets the client in that was allowed something, if one acts, and has the place by which it was found.
-    fn still_allows(&self, identity: &Identity, grant: GrantId) -> bool {
-        let (Some(allowed), Some(config)) = (&identity.allowed, &self.config.oauth) else {
-            return identity.allowed.is_none();
-        };
-        let client = self.logins.grants().and_then(|grants| grants.client_of(grant, self.clock.now()));
-        let receiver = client.as_ref().map(|client| &*client.redirect_host);
-        allowed.base == config.base && may_keep(&allowed.client_id, receiver, config)
-    }
-
-    /// Whether a client may have tokens of what it was allowed: the config still lets it in, and the place is one of this gateway.
-    pub fn still_serves(&self, client: &ClientGrant) -> bool {
-        self.config.oauth.as_ref().is_some_and(|config| {
-            Audience::of(&client.resource, &config.base).is_some()
-                && may_keep(&client.client_id, Some(&client.redirect_host), config)
-        })
-    }
-
-    /// What was allowed, as the config now reads it; `None` if it reads it as before.
-    fn reread(&self, identity: &Identity) -> Option<Identity> {
-        let (allowed, config) = (identity.allowed.as_ref()?, self.config.oauth.as_ref()?);
-        let is_same = allowed.scope.tags() == config.scope_tags;
-        (!is_same).then(|| {
-            let allowed = Allowed { scope: allowed.scope.under(config.scope_tags), ..(**allowed).clone() };
-            Identity { allowed: Some(Arc::new(allowed)), ..identity.clone() }
-        })
-    }
-
     /// Ends the logins of users that the config does not have, or with another password.
     pub fn keep_logins(&self) {
         if let Some(grants) = self.logins.grants() {
@@ -512,85 +404,6 @@ impl Live {
         decide(&Policy { servers: self, now, admin_sees_all: self.config.admin_sees_all }, identity, ask)
     }
 
-    /// Whether what was let in by `admission` would be let in now.
-    pub fn still_admits(&self, admission: &Admission) -> bool {
-        self.loss(admission).is_none()
-    }
-
-    /// Whether those who share this would be let in now, if it is all servers as one.
-    pub fn admits_view(&self, key: &SharedKey) -> bool {
-        let SharedKey::View { to, .. } = key else { return true };
-        self.still_admits(&Admission::new(to.clone(), Server::ALL.into(), 0))
-    }
-
-    /// Whether the server of `admission` would be there now as one behind all servers as one, which are the place of it.
-    pub fn still_admits_member(&self, admission: &Admission) -> bool {
-        self.loss_of(admission, true).is_none()
-    }
-
-    /// What was lost since, if what was let in by `admission` would not be let in now.
-    pub fn loss(&self, admission: &Admission) -> Option<Revocation> {
-        self.loss_of(admission, false)
-    }
-
-    fn loss_of(&self, admission: &Admission, is_member: bool) -> Option<Revocation> {
-        let Some(entry) = self.entry(&admission.server) else { return Some(Revocation::Server) };
-        if entry.is_public {
-            return None;
-        }
-        let found;
-        let (principal, slots, members) = match &admission.to {
-            AdmittedParty::Principal(identity) => {
-                (&identity.principal, self.slots_of(&identity.principal), None)
-            }
-            AdmittedParty::Credential(identity) => {
-                found = match &identity.proof {
-                    Proof::Nothing => None,
-                    Proof::StaticToken(digest) => self.tokens.find_digest(digest),
-                    Proof::Session { grant, fingerprint } => {
-                        let is_over = !self.has_grant(*grant) || !identity.is_valid_at(self.clock.now());
-                        self.slot_by_password(&identity.principal, *fingerprint).filter(|_| !is_over)
-                    }
-                    Proof::Access { grant, fingerprint } => {
-                        // The token may have expired: what it began goes on as long as the grant.
-                        let is_over = !self.has_grant(*grant)
-                            || !identity.is_valid_at(self.clock.now())
-                            || !self.still_allows(identity, *grant);
-                        self.slot_of_login(&identity.principal, *fingerprint).filter(|_| !is_over)
-                    }
-                    Proof::Password(_) => {
-                        let slot = self.slots_of(&identity.principal).first().copied();
-                        slot.filter(|slot| self.callers[*slot].identity.proof == identity.proof)
-                    }
-                };
-                (&identity.principal, found.as_slice(), admission.members.get())
-            }
-        };
-        let mut valid = slots.iter().filter(|slot| self.is_valid(**slot)).peekable();
-        // Somebody is left, who may no longer use it.
-        let loss = if valid.peek().is_some() { Revocation::Grant } else { Revocation::Token };
-        let members = members.map_or(&[][..], |members| &members[..]);
-        // A credential may have been given to another principal, who has no part in what was begun by it.
-        let is_same = |slot: usize| self.callers[slot].identity.principal == *principal;
-        let reread = self.reread(admission.to.identity());
-        let identity = reread.as_ref().unwrap_or(admission.to.identity());
-        // A session is its principal's, whose requests are asked each by itself.
-        let is_allowed = matches!(admission.to, AdmittedParty::Principal(_))
-            || (if is_member { entry.is_reached(identity) } else { entry.is_allowed(identity) })
-                && members
-                    .iter()
-                    .filter_map(|server| self.entry(server))
-                    .all(|entry| entry.is_public || entry.is_reached(identity));
-        let admits = |slot: &usize| {
-            is_same(*slot)
-                && is_allowed
-                && entry.allows(*slot)
-                && self.reaches_as_much_as_its_name(*slot, members)
-                && self.keeps_tools(*slot, admission, entry, members)
-        };
-        (!valid.any(admits)).then_some(loss)
-    }
-
     /// Whether the caller at this index is let in, and its credential has not expired.
     pub fn is_valid(&self, slot: usize) -> bool {
         let identity = &self.callers[slot].identity;
@@ -599,48 +412,6 @@ impl Live {
 
     fn slots_of(&self, principal: &Principal) -> &[usize] {
         self.by_principal.get(principal).map_or(&[], Vec::as_slice)
-    }
-
-    /// Whether any credential of this principal opens the server.
-    fn admits_principal(&self, principal: &Principal, entry: &ServerEntry) -> bool {
-        self.slots_of(principal).iter().any(|slot| entry.allows(*slot) && self.is_valid(*slot))
-    }
-
-    /// Whether the credential may use every one of these servers that its principal may use. A session belongs to the
-    /// principal, and reaches what any of its credentials may reach; roles are the credential's, so one with fewer must not
-    /// get further by the session of another.
-    fn reaches_as_much_as_its_name(&self, slot: usize, servers: &[Arc<str>]) -> bool {
-        let principal = &self.callers[slot].identity.principal;
-        servers
-            .iter()
-            .filter_map(|server| self.entry(server))
-            .all(|entry| entry.is_public || entry.allows(slot) || !self.admits_principal(principal, entry))
-    }
-
-    /// Whether the caller may use the tools of these servers that were there for those on whose rights it relies: for itself as
-    /// it was, and for whoever began the session.
-    fn keeps_tools(
-        &self,
-        slot: usize,
-        admission: &Admission,
-        entry: &ServerEntry,
-        members: &[Arc<str>],
-    ) -> bool {
-        let of_slot = &self.callers[slot].identity;
-        // A session has what its principal may have, a client what it was allowed of that.
-        let client = match &admission.to {
-            AdmittedParty::Credential(identity) => {
-                self.reread(identity).map_or_else(|| identity.allowed.clone(), |of| of.allowed)
-            }
-            AdmittedParty::Principal(_) => None,
-        };
-        let limited = client.map(|allowed| Identity { allowed: Some(allowed), ..(**of_slot).clone() });
-        let identity = limited.as_ref().unwrap_or(of_slot);
-        let covers = |entry: &ServerEntry| {
-            entry.tools_cover(identity, admission.to.identity())
-                && admission.begun_by.get().is_none_or(|other| entry.tools_cover(identity, other))
-        };
-        covers(entry) && members.iter().filter_map(|server| self.entry(server)).all(|entry| covers(entry))
     }
 
     /// Whether the server was stopped or restarted by hand after `admission` was given.

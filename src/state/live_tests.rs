@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     config::{self, LogFormat, LoginStorage, LoginStore},
-    identity::login::{session_token::SessionClaims, store::Opening},
+    identity::login::{access_token::AccessClaims, session_token::SessionClaims, store::Opening},
     ledger::Capacity,
     observe::{Log, Metrics},
     policy::decide::DenyKind,
     secret::Secret,
+    watchdog::Revocation,
 };
 
 const TOKENS: [&str; 2] = ["t0", "t1"];

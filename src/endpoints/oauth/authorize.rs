@@ -38,11 +38,9 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
     let Some(id) = form.get("client_id") else {
         return Ok(visit.trouble("This request does not say which program it is of.", None, WayOn::AddAnew));
     };
-    let clients = &request.shared.clients;
-    let found = clients.find(id, request.config, &visit.registrar()?, request.address_block()).await;
-    let client = match found {
+    let client = match visit.client(id).await? {
         Ok(client) => client,
-        Err(why) => return Ok(visit.unknown_client(why)),
+        Err(page) => return Ok(page),
     };
     let redirect_uri = match (form.get("redirect_uri"), &client.redirect_uris[..]) {
         (Some(uri), _) => uri,
@@ -57,8 +55,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         }
     };
     let Some(receiver) = client.receiver(redirect_uri, request.config) else {
-        let sentence = "This program asks to be answered at an address that it did not name before.";
-        return Ok(visit.trouble(sentence, Some(redirect_uri), WayOn::AddAnew));
+        return Ok(visit.unknown_receiver(redirect_uri));
     };
     let answered_by = |fault: Fault| {
         let state = form.get("state").filter(|state| state.len() <= LONGEST_STATE);

@@ -6,7 +6,7 @@ use http::Response;
 
 use super::{
     OauthRequest, places,
-    visit::{Asking, Visit, no_key, not_kept},
+    visit::{Asking, Visit, no_key},
 };
 use crate::{
     body::Payload,
@@ -20,7 +20,7 @@ use crate::{
         scope::{self, Scope},
     },
     oauth::ClientKind,
-    pages::{self, Form, Identified, PassingOn, SCOPE_FIELD, ScopeChoice, Shown, WayOn, csrf::Purpose},
+    pages::{self, Form, Identified, PassingOn, SCOPE_FIELD, ScopeChoice, Shown, csrf::Purpose},
     upstream::document::DocumentUrl,
 };
 
@@ -36,7 +36,12 @@ pub(super) async fn decide(
     if !asking.asked.must_ask && !asking.is_always_asked() {
         let consent = consent(asking, login, scope);
         let tags = visit.request.config.scope_tags;
-        if visit.grants()?.has_consent(consent, tags, visit.now).await.map_err(|_| not_kept())? {
+        if visit
+            .grants()?
+            .has_consent(consent, tags, visit.now)
+            .await
+            .map_err(|_| Error::logins_not_kept())?
+        {
             return allow(visit, asking, login, scope).await;
         }
     }
@@ -108,16 +113,12 @@ pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<P
         return Ok(visit.over());
     }
     // The config may have changed, or the client's document.
-    let clients = &request.shared.clients;
-    let found =
-        clients.find(&asked.client_id, request.config, &visit.registrar()?, request.address_block()).await;
-    let client = match found {
+    let client = match visit.client(&asked.client_id).await? {
         Ok(client) => client,
-        Err(why) => return Ok(visit.unknown_client(why)),
+        Err(page) => return Ok(page),
     };
     let Some(receiver) = client.receiver(&asked.redirect_uri, request.config) else {
-        let sentence = "This program asks to be answered at an address that it did not name before.";
-        return Ok(visit.trouble(sentence, Some(&asked.redirect_uri), WayOn::AddAnew));
+        return Ok(visit.unknown_receiver(&asked.redirect_uri));
     };
     let asking = Asking { client: &client, receiver: &receiver, asked: &asked };
     // What was not asked for cannot be ticked.
@@ -133,7 +134,7 @@ pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<P
     let scope = ticked.join(" ");
     if !asking.is_always_asked() {
         let consent = consent(&asking, &login, &scope);
-        visit.grants()?.remember_consent(consent, visit.now).await.map_err(|_| not_kept())?;
+        visit.grants()?.remember_consent(consent, visit.now).await.map_err(|_| Error::logins_not_kept())?;
     }
     allow(&visit, &asking, &login, &scope).await
 }
@@ -156,7 +157,7 @@ async fn allow(
         NotBegun::Full => ErrorKind::Unavailable.with_cause("there are as many codes as may be"),
         NotBegun::TooLong => ErrorKind::Internal.with_cause("what a client asks for is too long to be kept"),
         NotBegun::NoRandomness => no_key(NoKey),
-        NotBegun::Down => not_kept(),
+        NotBegun::Down => Error::logins_not_kept(),
     })?;
     visit.note(login);
     let log = &visit.request.shared.observer.log;

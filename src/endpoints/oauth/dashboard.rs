@@ -4,10 +4,7 @@ use std::collections::HashSet;
 
 use http::Response;
 
-use super::{
-    OauthRequest,
-    visit::{Visit, not_kept},
-};
+use super::{OauthRequest, visit::Visit};
 use crate::{
     body::Payload,
     config::Level,
@@ -95,7 +92,7 @@ pub(super) async fn revoke(request: &OauthRequest<'_>) -> Result<Response<Payloa
         line.display("principal", &principal).display("by", &login.principal).send();
     }
     // It would be there again after a restart: whoever revokes it has to know that.
-    revoked.map_err(|_| not_kept())?;
+    revoked.map_err(|_| Error::logins_not_kept())?;
     visit.lead_to(&format!("{DASHBOARD}?did={}", Done::Revoked.word()))
 }
 
@@ -109,7 +106,7 @@ pub(super) async fn sign_out(request: &OauthRequest<'_>) -> Result<Response<Payl
         return Ok(not_good(&visit));
     }
     if let Some(cookie) = visit.login_cookie() {
-        visit.grants()?.end_page(cookie).await.map_err(|_| not_kept())?;
+        visit.grants()?.end_page(cookie).await.map_err(|_| Error::logins_not_kept())?;
         request.shared.note_change();
     }
     visit.sign_out();

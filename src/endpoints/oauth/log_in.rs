@@ -6,7 +6,7 @@ use super::{
     OauthRequest,
     consent::decide,
     form::Form,
-    visit::{Asking, Visit, no_key, not_kept},
+    visit::{Asking, Visit, no_key},
 };
 use crate::{
     body::Payload,
@@ -53,7 +53,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
             ErrorKind::Unavailable.with_cause("there are as many logins as may be")
         }
         NotBegun::NoRandomness => no_key(NoKey),
-        NotBegun::Down => not_kept(),
+        NotBegun::Down => Error::logins_not_kept(),
     });
     let (cookie, login, has_ended_another) = begun?;
     // A reload puts its config in force, and then ends the logins that it does not keep. Either it ends this one, which was there,
@@ -77,15 +77,12 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
     visit.note(&login);
     visit.sign_in_with(cookie.expose());
     let Some(asked) = asked else { return visit.lead_to("/oauth") };
-    let clients = &request.shared.clients;
-    let found =
-        clients.find(&asked.client_id, request.config, &visit.registrar()?, request.address_block()).await;
-    let client = match found {
+    let client = match visit.client(&asked.client_id).await? {
         Ok(client) => client,
-        Err(why) => return Ok(visit.unknown_client(why)),
+        Err(page) => return Ok(page),
     };
     let Some(receiver) = client.receiver(&asked.redirect_uri, request.config) else {
-        return Ok(visit.over());
+        return Ok(visit.unknown_receiver(&asked.redirect_uri));
     };
     let asking = Asking { client: &client, receiver: &receiver, asked: &asked };
     decide(&visit, &asking, &login, false).await
@@ -116,7 +113,7 @@ async fn proved(
             let address = request.address_block();
             let user = live.user_by_password(name, password, address, ErrorKind::InvalidCredentials).await;
             user.and_then(|user| {
-                let fingerprint = live.fingerprint(user.slot).ok_or_else(not_kept)?;
+                let fingerprint = live.fingerprint(user.slot).ok_or_else(Error::logins_not_kept)?;
                 Ok((user.identity.principal.clone(), fingerprint))
             })
         }

@@ -61,7 +61,7 @@ impl<'a> Visit<'a> {
     }
 
     pub(super) fn grants(&self) -> Result<&'a Grants, Error> {
-        self.request.shared.logins.grants().ok_or_else(not_kept)
+        self.request.shared.logins.grants().ok_or_else(Error::logins_not_kept)
     }
 
     /// Says to the audit who it is.
@@ -77,7 +77,7 @@ impl<'a> Visit<'a> {
         let Some(cookie) = Cookie::Login.read(self.reach, &self.request.head.headers) else {
             return Ok(None);
         };
-        let found = self.grants()?.find_page(cookie, self.now).await.map_err(|_| not_kept())?;
+        let found = self.grants()?.find_page(cookie, self.now).await.map_err(|_| Error::logins_not_kept())?;
         Ok(found.filter(|login| self.request.live.has_principal(&login.principal, login.fingerprint)))
     }
 
@@ -101,7 +101,8 @@ impl<'a> Visit<'a> {
     }
 
     fn flows(&self) -> Result<Flows, Error> {
-        let key = self.request.shared.logins.key(Purpose::PendingRequest).map_err(|_| not_kept())?;
+        let key =
+            self.request.shared.logins.key(Purpose::PendingRequest).map_err(|_| Error::logins_not_kept())?;
         Flows::new(&key).map_err(no_key)
     }
 
@@ -116,7 +117,7 @@ impl<'a> Visit<'a> {
     }
 
     fn csrf(&self) -> Result<Csrf, Error> {
-        let key = self.request.shared.logins.key(Purpose::PageForm).map_err(|_| not_kept())?;
+        let key = self.request.shared.logins.key(Purpose::PageForm).map_err(|_| Error::logins_not_kept())?;
         Ok(Csrf::new([key]))
     }
 
@@ -152,7 +153,7 @@ impl<'a> Visit<'a> {
     ) -> Result<String, Error> {
         let grant = login.map(|login| login.grant.bytes());
         let field = self.csrf()?.field(&self.form_of(purpose, grant.as_ref(), flow));
-        field.ok_or_else(not_kept)
+        field.ok_or_else(Error::logins_not_kept)
     }
 
     /// The page at which somebody signs in.
@@ -191,8 +192,22 @@ impl<'a> Visit<'a> {
         self.show(pages::trouble(&Trouble::over(self.gateway(), self.request.id.as_str())))
     }
 
+    /// The client of this id, or the page that says why it is none.
+    pub(super) async fn client(&self, id: &str) -> Result<Result<Arc<Client>, Response<Payload>>, Error> {
+        let OauthRequest { shared, config, .. } = *self.request;
+        let address = self.request.address_block();
+        let found = shared.clients.find(id, config, &self.registrar()?, address).await;
+        Ok(found.map_err(|why| self.unknown_client(why)))
+    }
+
+    /// The page that says that nobody is sent to `redirect_uri`.
+    pub(super) fn unknown_receiver(&self, redirect_uri: &str) -> Response<Payload> {
+        let sentence = "This program asks to be answered at an address that it did not name before.";
+        self.trouble(sentence, Some(redirect_uri), WayOn::AddAnew)
+    }
+
     /// What there is to say where a client is not found.
-    pub(super) fn unknown_client(&self, why: NotFound) -> Response<Payload> {
+    fn unknown_client(&self, why: NotFound) -> Response<Payload> {
         let (sentence, detail) = match why {
             NotFound::Unknown => ("This program is not known here.", None),
             NotFound::NotAllowed => ("Programs of this kind are not let in here.", None),
@@ -295,12 +310,8 @@ pub(super) fn target(
 }
 
 pub(super) fn registrar(request: &OauthRequest<'_>) -> Result<Registrar, Error> {
-    let key = request.shared.logins.key(Purpose::RegisteredClient).map_err(|_| not_kept())?;
+    let key = request.shared.logins.key(Purpose::RegisteredClient).map_err(|_| Error::logins_not_kept())?;
     Ok(Registrar::new(&key))
-}
-
-pub(super) fn not_kept() -> Error {
-    ErrorKind::Unavailable.with_cause("logins cannot be kept at present")
 }
 
 pub(super) fn no_key(_: NoKey) -> Error {

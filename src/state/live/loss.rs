@@ -1,0 +1,134 @@
+//! Whether what runs would be let in now: asked after each change, and while credentials end.
+
+use std::sync::Arc;
+
+use super::Live;
+use crate::{
+    config::Server,
+    identity::{Admission, AdmittedParty, Identity, Principal, Proof},
+    servers::{ServerEntry, SharedKey},
+    watchdog::Revocation,
+};
+
+impl Live {
+    /// Whether what was let in by `admission` would be let in now.
+    pub fn still_admits(&self, admission: &Admission) -> bool {
+        self.loss(admission).is_none()
+    }
+
+    /// Whether those who share this would be let in now, if it is all servers as one.
+    pub fn admits_view(&self, key: &SharedKey) -> bool {
+        let SharedKey::View { to, .. } = key else { return true };
+        self.still_admits(&Admission::new(to.clone(), Server::ALL.into(), 0))
+    }
+
+    /// Whether the server of `admission` would be there now as one behind all servers as one, which are the place of it.
+    pub fn still_admits_member(&self, admission: &Admission) -> bool {
+        self.loss_of(admission, true).is_none()
+    }
+
+    /// What was lost since, if what was let in by `admission` would not be let in now.
+    pub fn loss(&self, admission: &Admission) -> Option<Revocation> {
+        self.loss_of(admission, false)
+    }
+
+    fn loss_of(&self, admission: &Admission, is_member: bool) -> Option<Revocation> {
+        let Some(entry) = self.entry(&admission.server) else { return Some(Revocation::Server) };
+        if entry.is_public {
+            return None;
+        }
+        let found;
+        let (principal, slots, members) = match &admission.to {
+            AdmittedParty::Principal(identity) => {
+                (&identity.principal, self.slots_of(&identity.principal), None)
+            }
+            AdmittedParty::Credential(identity) => {
+                found = match &identity.proof {
+                    Proof::Nothing => None,
+                    Proof::StaticToken(digest) => self.tokens.find_digest(digest),
+                    Proof::Session { grant, fingerprint } => {
+                        let is_over = !self.has_grant(*grant) || !identity.is_valid_at(self.clock.now());
+                        self.slot_by_password(&identity.principal, *fingerprint).filter(|_| !is_over)
+                    }
+                    Proof::Access { grant, fingerprint } => {
+                        // The token may have expired: what it began goes on as long as the grant.
+                        let is_over = !self.has_grant(*grant)
+                            || !identity.is_valid_at(self.clock.now())
+                            || !self.still_allows(identity, *grant);
+                        self.slot_of_login(&identity.principal, *fingerprint).filter(|_| !is_over)
+                    }
+                    Proof::Password(_) => {
+                        let slot = self.slots_of(&identity.principal).first().copied();
+                        slot.filter(|slot| self.callers[*slot].identity.proof == identity.proof)
+                    }
+                };
+                (&identity.principal, found.as_slice(), admission.members.get())
+            }
+        };
+        let mut valid = slots.iter().filter(|slot| self.is_valid(**slot)).peekable();
+        // Somebody is left, who may no longer use it.
+        let loss = if valid.peek().is_some() { Revocation::Grant } else { Revocation::Token };
+        let members = members.map_or(&[][..], |members| &members[..]);
+        // A credential may have been given to another principal, who has no part in what was begun by it.
+        let is_same = |slot: usize| self.callers[slot].identity.principal == *principal;
+        let reread = self.reread(admission.to.identity());
+        let identity = reread.as_ref().unwrap_or(admission.to.identity());
+        // A session is its principal's, whose requests are asked each by itself.
+        let is_allowed = matches!(admission.to, AdmittedParty::Principal(_))
+            || (if is_member { entry.is_reached(identity) } else { entry.is_allowed(identity) })
+                && members
+                    .iter()
+                    .filter_map(|server| self.entry(server))
+                    .all(|entry| entry.is_public || entry.is_reached(identity));
+        let admits = |slot: &usize| {
+            is_same(*slot)
+                && is_allowed
+                && entry.allows(*slot)
+                && self.reaches_as_much_as_its_name(*slot, members)
+                && self.keeps_tools(*slot, admission, entry, members)
+        };
+        (!valid.any(admits)).then_some(loss)
+    }
+
+    /// Whether any credential of this principal opens the server.
+    fn admits_principal(&self, principal: &Principal, entry: &ServerEntry) -> bool {
+        self.slots_of(principal).iter().any(|slot| entry.allows(*slot) && self.is_valid(*slot))
+    }
+
+    /// Whether the credential may use every one of these servers that its principal may use. A session belongs to the
+    /// principal, and reaches what any of its credentials may reach; roles are the credential's, so one with fewer must not
+    /// get further by the session of another.
+    fn reaches_as_much_as_its_name(&self, slot: usize, servers: &[Arc<str>]) -> bool {
+        let principal = &self.callers[slot].identity.principal;
+        servers
+            .iter()
+            .filter_map(|server| self.entry(server))
+            .all(|entry| entry.is_public || entry.allows(slot) || !self.admits_principal(principal, entry))
+    }
+
+    /// Whether the caller may use the tools of these servers that were there for those on whose rights it relies: for itself as
+    /// it was, and for whoever began the session.
+    fn keeps_tools(
+        &self,
+        slot: usize,
+        admission: &Admission,
+        entry: &ServerEntry,
+        members: &[Arc<str>],
+    ) -> bool {
+        let of_slot = &self.callers[slot].identity;
+        // A session has what its principal may have, a client what it was allowed of that.
+        let client = match &admission.to {
+            AdmittedParty::Credential(identity) => {
+                self.reread(identity).map_or_else(|| identity.allowed.clone(), |of| of.allowed)
+            }
+            AdmittedParty::Principal(_) => None,
+        };
+        let limited = client.map(|allowed| Identity { allowed: Some(allowed), ..(**of_slot).clone() });
+        let identity = limited.as_ref().unwrap_or(of_slot);
+        let covers = |entry: &ServerEntry| {
+            entry.tools_cover(identity, admission.to.identity())
+                && admission.begun_by.get().is_none_or(|other| entry.tools_cover(identity, other))
+        };
+        covers(entry) && members.iter().filter_map(|server| self.entry(server)).all(|entry| covers(entry))
+    }
+}

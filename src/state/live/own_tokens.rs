@@ -1,0 +1,129 @@
+//! Who has a token of the gateway's own: a session token, or the access token of a client.
+
+use std::{cell::RefCell, sync::Arc};
+
+use super::Live;
+use crate::{
+    identity::{
+        Allowed, Caller, Identity, Principal, Proof,
+        audience::Audience,
+        login::{
+            access_token::AccessClaims,
+            grant_id::GrantId,
+            grants::ClientGrant,
+            opened_tokens::{OpenedToken, OpenedTokens, TokenDigest},
+            session_token::SessionClaims,
+        },
+        scope::Scope,
+    },
+    oauth::may_keep,
+};
+
+impl Live {
+    /// Who has this session token, or access token, if it holds.
+    pub(super) fn by_own_token(
+        &self,
+        token: &[u8],
+        is_access: bool,
+        opened: &RefCell<OpenedTokens>,
+    ) -> Option<Caller> {
+        let (sealers, grants, now) = (self.logins.sealers()?, self.logins.grants()?, self.clock.now());
+        let is_good = |slot: Option<usize>, grant| {
+            slot.is_some_and(|slot| self.is_valid(slot)) && !grants.is_revoked(grant)
+        };
+        let mut opened = opened.borrow_mut();
+        opened.hold_for(self.number, &sealers);
+        let digest = TokenDigest::of(token);
+        if let Some(OpenedToken { caller, grant, .. }) = opened.find(&digest, now) {
+            if !is_good(caller.slot, *grant) {
+                return None;
+            }
+            if is_access {
+                grants.note_use(*grant, now);
+            }
+            return Some(caller.clone());
+        }
+        let (token, grant) = if is_access {
+            let claims = sealers.access.open(token, now)?;
+            (OpenedToken::new(self.by_access(&claims, &opened)?, &claims), claims.grant)
+        } else {
+            let claims = sealers.session.open(token, now)?;
+            (OpenedToken::new(self.by_session(&claims, &opened)?, &claims), claims.grant)
+        };
+        let caller = token.caller.clone();
+        if !is_good(caller.slot, grant) {
+            return None;
+        }
+        if is_access {
+            grants.note_use(grant, now);
+        }
+        opened.insert(digest, token);
+        Some(caller)
+    }
+
+    /// The user of a session token, with the password of the login.
+    fn by_session(&self, claims: &SessionClaims, opened: &OpenedTokens) -> Option<Caller> {
+        let slot = self.slot_by_password(&Principal::User(Arc::clone(&claims.user)), claims.fingerprint);
+        let proof = Proof::Session { grant: claims.grant, fingerprint: claims.fingerprint };
+        let identity = self.callers[slot?].identity.proved_by(proof, claims.grant_ends);
+        Some(Caller { identity: opened.shared(claims.grant, identity), slot })
+    }
+
+    /// For whom the client of an access token acts, with what it was allowed.
+    fn by_access(&self, claims: &AccessClaims, opened: &OpenedTokens) -> Option<Caller> {
+        let (identity, slot) = self.identity_of_access(claims)?;
+        Some(Caller { identity: opened.shared(claims.grant, identity), slot: Some(slot) })
+    }
+
+    /// What an access token says, if it is taken at the place that it is for.
+    pub fn taken_access(&self, token: &[u8]) -> Option<AccessClaims> {
+        let (sealers, grants) = (self.logins.sealers()?, self.logins.grants()?);
+        let claims = sealers.access.open(token, self.clock.now())?;
+        let is_taken = !grants.is_revoked(claims.grant) && self.identity_of_access(&claims).is_some();
+        is_taken.then_some(claims)
+    }
+
+    fn identity_of_access(&self, claims: &AccessClaims) -> Option<(Identity, usize)> {
+        let config = self.config.oauth.as_ref()?;
+        let AccessClaims { principal, grant, fingerprint, client_id, resource, scope, .. } = claims;
+        let slot = self.slot_of_login(principal, *fingerprint)?;
+        let allowed = Allowed {
+            client_id: Arc::clone(client_id),
+            base: Arc::clone(&config.base),
+            audience: Audience::of(resource, &config.base)?,
+            scope: Scope::parse(scope, config.scope_tags),
+        };
+        let proof = Proof::Access { grant: *grant, fingerprint: *fingerprint };
+        let identity = self.callers[slot].identity.proved_by(proof, claims.grant_ends);
+        let identity = Identity { allowed: Some(Arc::new(allowed)), ..identity };
+        self.still_allows(&identity, *grant).then_some((identity, slot))
+    }
+
+    /// Whether the config still lets the client in that was allowed something, if one acts, and has the place by which it was found.
+    pub(super) fn still_allows(&self, identity: &Identity, grant: GrantId) -> bool {
+        let (Some(allowed), Some(config)) = (&identity.allowed, &self.config.oauth) else {
+            return identity.allowed.is_none();
+        };
+        let client = self.logins.grants().and_then(|grants| grants.client_of(grant, self.clock.now()));
+        let receiver = client.as_ref().map(|client| &*client.redirect_host);
+        allowed.base == config.base && may_keep(&allowed.client_id, receiver, config)
+    }
+
+    /// Whether a client may have tokens of what it was allowed: the config still lets it in, and the place is one of this gateway.
+    pub fn still_serves(&self, client: &ClientGrant) -> bool {
+        self.config.oauth.as_ref().is_some_and(|config| {
+            Audience::of(&client.resource, &config.base).is_some()
+                && may_keep(&client.client_id, Some(&client.redirect_host), config)
+        })
+    }
+
+    /// What was allowed, as the config now reads it; `None` if it reads it as before.
+    pub(super) fn reread(&self, identity: &Identity) -> Option<Identity> {
+        let (allowed, config) = (identity.allowed.as_ref()?, self.config.oauth.as_ref()?);
+        let is_same = allowed.scope.tags() == config.scope_tags;
+        (!is_same).then(|| {
+            let allowed = Allowed { scope: allowed.scope.under(config.scope_tags), ..(**allowed).clone() };
+            Identity { allowed: Some(Arc::new(allowed)), ..identity.clone() }
+        })
+    }
+}
