@@ -382,7 +382,11 @@ impl Live {
 
     /// The user of this name, if it is one who may log in.
     pub fn user(&self, name: &str) -> Option<LoginUser<'_>> {
-        let slot = *self.slots_of(&Principal::User(name.into())).first()?;
+        self.user_in(*self.slots_of(&Principal::User(name.into())).first()?)
+    }
+
+    /// The user at this index, if it is one who may log in.
+    pub(super) fn user_in(&self, slot: usize) -> Option<LoginUser<'_>> {
         let user = self.user_at(slot).filter(|user| !user.disabled)?;
         Some(LoginUser { user, slot, identity: Arc::clone(&self.callers[slot].identity) })
     }

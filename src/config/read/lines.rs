@@ -5,13 +5,23 @@ pub(crate) struct LineIndex<'a> {
     text: &'a str,
     /// Where each line begins.
     starts: Vec<usize>,
+    /// Characters in front of each part of so many bytes: a file may be one long line, of which each position is asked for.
+    counts: Vec<usize>,
 }
+
+/// Bytes of which the characters are counted for a position.
+const PART: usize = 512;
 
 impl<'a> LineIndex<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let starts = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
-        Self { text, starts }
+        let parts = text.as_bytes().chunks(PART).map(characters);
+        let counts = std::iter::once(0).chain(parts.scan(0, |all, part| {
+            *all += part;
+            Some(*all)
+        }));
+        Self { text, starts, counts: counts.collect() }
     }
 
     /// A parser may point one past the end, or into a character; neither may cost the message.
@@ -28,7 +38,13 @@ impl<'a> LineIndex<'a> {
     /// Line and column of `offset`, both from 1, the column in characters.
     pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
         let (line, offset) = (self.line(offset), self.floor(offset));
-        (line, self.text[self.starts[line - 1]..offset].chars().count() + 1)
+        (line, self.characters(offset) - self.characters(self.starts[line - 1]) + 1)
+    }
+
+    /// Characters in front of `offset`, which is between two of them.
+    fn characters(&self, offset: usize) -> usize {
+        let part = offset / PART;
+        self.counts[part] + characters(&self.text.as_bytes()[part * PART..offset])
     }
 
     /// Offsets between which the line of `offset` stands, without what ends it.
@@ -41,9 +57,26 @@ impl<'a> LineIndex<'a> {
     }
 }
 
+/// Characters that begin in a part of a text: all bytes of UTF-8 but those that go on with one.
+fn characters(part: &[u8]) -> usize {
+    part.iter().filter(|byte| !matches!(byte, 0x80..=0xbf)).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_of_a_long_line_count_characters_as_well() {
+        let text = format!("{}\n{}", "aö€😀".repeat(300), "ä".repeat(700));
+        let index = LineIndex::new(&text);
+        for (offset, _) in text.char_indices().chain([(text.len(), ' ')]) {
+            let before = &text[..offset];
+            let line = before.rsplit('\n').next().unwrap_or_default();
+            let position = (before.matches('\n').count() + 1, line.chars().count() + 1);
+            assert_eq!(index.position(offset), position, "at {offset}");
+        }
+    }
 
     #[test]
     fn columns_count_characters() {

@@ -69,10 +69,11 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// One of `count` things, the same each time for this name. Which one it is tells nothing to who does not know the key.
-    pub fn any_of(&self, name: &str, count: usize) -> usize {
+    /// Two of `count` things, the same each time for this name. Which they are tells nothing to who does not know the key.
+    pub fn any_two_of(&self, name: &str, count: usize) -> (usize, usize) {
         let hash = self.key.hash_one(("any", name));
-        usize::try_from(hash % count.max(1) as u64).unwrap_or_default()
+        let of = |part: u32| part as usize % count.max(1);
+        (of(hash as u32), of((hash >> 32) as u32))
     }
 
     /// Somebody at this address does what takes no name, at `now`; or may after a while.
