@@ -41,8 +41,8 @@ impl AddressBlock {
     }
 
     /// Which block gives one back of `all` that blocks have, so that `newcomer` can have one: the one that has most, in the network
-    /// that has most. So who has none yet finds room, however many addresses somebody else has in one network. It is the newcomer
-    /// itself only if nobody has more.
+    /// that has most; of equals, the one that comes last. So who has none yet finds room, however many addresses somebody else has
+    /// in one network. It is the newcomer itself only if nobody has more.
     pub fn gives_way(all: impl Iterator<Item = Self>, newcomer: Self) -> Self {
         let mut left: Vec<_> = all.chain([newcomer]).map(Self::networks).collect();
         let own = newcomer.networks();

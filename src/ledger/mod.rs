@@ -9,6 +9,7 @@
 //! connection or reload.
 
 mod address;
+mod pending;
 mod rate;
 mod room;
 mod rule;
@@ -28,6 +29,7 @@ use parking_lot::Mutex;
 
 pub use self::{
     address::AddressBlock,
+    pending::{Pending, PendingTable},
     rate::{Rate, RateKey, RateMeter},
     room::ByteRoom,
     rule::Limit,

@@ -29,7 +29,12 @@ use super::{
     Origin, Trust, Trusts, UpstreamSocket,
     client::{Client, ClientRequest, whole},
 };
-use crate::{config::SystemRoots, error::ErrorKind, ledger::AddressBlock, net::global::is_global};
+use crate::{
+    config::SystemRoots,
+    error::ErrorKind,
+    ledger::{AddressBlock, PendingTable},
+    net::global::is_global,
+};
 
 /// The only port of documents.
 const PORT: u16 = 443;
@@ -41,11 +46,14 @@ const MOST_TIME: Duration = Duration::from_secs(5);
 const EACH_ADDRESS: Duration = Duration::from_millis(1500);
 /// Addresses of one host that are tried.
 const MOST_ADDRESSES: usize = 4;
-/// Fetches at a time: in all, of those who ask from one network, and from one address. A look-up of a name that takes longer
-/// than its fetch may counts until it ends, since it has a thread as long.
+/// Fetches at a time, in all and of those who ask from one address. Who comes then gets the place of another one.
 const MOST: usize = 64;
-const OF_ONE_NETWORK: usize = 8;
 const OF_ONE_ADDRESS: usize = 4;
+/// Look-ups of names at a time: in all, of those who ask from one network, and from one address. Nothing ends one before its time,
+/// whoever has left: it has a thread as long.
+const MOST_LOOK_UPS: usize = 256;
+const LOOK_UPS_OF_ONE_NETWORK: usize = 8;
+const LOOK_UPS_OF_ONE_ADDRESS: usize = 4;
 /// How long what the system trusts is not read again.
 const TRUST_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -109,7 +117,7 @@ pub struct Document {
 /// Why there is no document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotFetched {
-    /// As many are fetched as may be, for the one who asks or in all. It says nothing about the document.
+    /// Others wanted one meanwhile, or as many names are looked up as may be. It says nothing about the document.
     Busy,
     /// The host has no address.
     Unresolved,
@@ -184,7 +192,8 @@ pub struct Documents {
     /// What is being fetched. Who asks for the same waits for the same.
     running: Mutex<HashMap<Key, Weak<Cell>>>,
     /// Who has something fetched.
-    places: Arc<Places>,
+    pending: PendingTable,
+    look_ups: Arc<LookUps>,
 }
 
 impl Default for Documents {
@@ -202,17 +211,25 @@ impl fmt::Debug for Documents {
 impl Documents {
     /// Documents of this Internet.
     pub fn of(internet: Arc<dyn Internet>) -> Self {
-        Self { internet, trust: Mutex::default(), running: Mutex::default(), places: Arc::default() }
+        Self {
+            internet,
+            trust: Mutex::default(),
+            running: Mutex::default(),
+            pending: PendingTable::new(MOST, OF_ONE_ADDRESS),
+            look_ups: Arc::default(),
+        }
     }
 
     /// The document at `url`, of so many bytes at most, for somebody at this address.
     pub async fn fetch(&self, url: &DocumentUrl, most: usize, address: AddressBlock) -> Fetched {
         let flight = self.flight((url.clone(), most));
         let fetched = flight.cell.get_or_try_init(async || {
-            // That one who asks has no place is not for the others who wait.
-            let place = Arc::new(self.places.take(address).ok_or(NotFetched::Busy)?);
-            let fetched = timeout(MOST_TIME, self.fetch_now(url, most, place)).await;
-            Ok(fetched.unwrap_or(Err(NotFetched::Timeout)))
+            let fetching = timeout(MOST_TIME, self.fetch_now(url, most, address));
+            // That one who asks has lost the place is not for the others who wait: the next of them begins anew.
+            match self.pending.begin(address).during(fetching).await {
+                None | Some(Ok(Err(NotFetched::Busy))) => Err(NotFetched::Busy),
+                Some(fetched) => Ok(fetched.unwrap_or(Err(NotFetched::Timeout))),
+            }
         });
         // Whoever waits for others waits no longer either.
         timeout(MOST_TIME, fetched).await.unwrap_or(Err(NotFetched::Timeout))?.clone()
@@ -230,9 +247,9 @@ impl Documents {
         Flight { of: self, key, cell }
     }
 
-    async fn fetch_now(&self, url: &DocumentUrl, most: usize, place: Arc<Place>) -> Fetched {
+    async fn fetch_now(&self, url: &DocumentUrl, most: usize, address: AddressBlock) -> Fetched {
         let trust = self.trust().await?;
-        let addresses = self.addresses(url, Arc::clone(&place)).await?;
+        let addresses = self.addresses(url, address).await?;
         let origin = Origin::trusting(&url.0, trust).map_err(|_| NotFetched::Unreachable)?;
         let transport = self.connect(&origin, &addresses).await.ok_or(NotFetched::Unreachable)?;
         // Nothing of it is used again.
@@ -265,21 +282,20 @@ impl Documents {
         let fresh_for = max_age(&response.headers);
         let body = whole(&mut response.body, most, MOST_TIME, |_| ready(Ok(()))).await;
         let body = body.map_err(|_| NotFetched::NotADocument)?;
-        drop(place);
         Ok(Arc::new(Document { body, fresh_for }))
     }
 
     /// Addresses of its host, all of which are of the public Internet.
-    async fn addresses(&self, url: &DocumentUrl, place: Arc<Place>) -> Result<Vec<IpAddr>, NotFetched> {
+    async fn addresses(&self, url: &DocumentUrl, asks: AddressBlock) -> Result<Vec<IpAddr>, NotFetched> {
         let addresses = match url.0.host() {
             Some(Host::Ipv4(address)) => vec![address.into()],
             Some(Host::Ipv6(address)) => vec![address.into()],
             _ => {
                 let (internet, host) = (Arc::clone(&self.internet), url.host().to_owned());
-                // The place is taken as long as the thread is, whoever has left meanwhile.
+                let look_up = self.look_ups.begin(asks).ok_or(NotFetched::Busy)?;
                 let resolved = spawn_blocking(move || {
                     let resolved = internet.resolve(&host);
-                    drop(place);
+                    drop(look_up);
                     resolved
                 });
                 resolved.await.ok().and_then(Result::ok).unwrap_or_default()
@@ -350,31 +366,34 @@ impl Drop for Flight<'_> {
     }
 }
 
-/// From where something is fetched at present.
+/// For whom names are looked up at present.
 #[derive(Default)]
-struct Places(Mutex<Vec<AddressBlock>>);
+struct LookUps(Mutex<Vec<AddressBlock>>);
 
-/// A place among them, until it is dropped.
-struct Place(Arc<Places>, AddressBlock);
+/// One of them, until it is dropped.
+struct LookUp(Arc<LookUps>, AddressBlock);
 
-impl Places {
-    fn take(self: &Arc<Self>, address: AddressBlock) -> Option<Place> {
-        let mut taken = self.0.lock();
-        let of_address = taken.iter().filter(|other| **other == address).count();
-        let of_network = taken.iter().filter(|other| other.network() == address.network()).count();
-        if taken.len() >= MOST || of_network >= OF_ONE_NETWORK || of_address >= OF_ONE_ADDRESS {
+impl LookUps {
+    fn begin(self: &Arc<Self>, address: AddressBlock) -> Option<LookUp> {
+        let mut all = self.0.lock();
+        let of_address = all.iter().filter(|other| **other == address).count();
+        let of_network = all.iter().filter(|other| other.network() == address.network()).count();
+        if all.len() >= MOST_LOOK_UPS
+            || of_network >= LOOK_UPS_OF_ONE_NETWORK
+            || of_address >= LOOK_UPS_OF_ONE_ADDRESS
+        {
             return None;
         }
-        taken.push(address);
-        Some(Place(Arc::clone(self), address))
+        all.push(address);
+        Some(LookUp(Arc::clone(self), address))
     }
 }
 
-impl Drop for Place {
+impl Drop for LookUp {
     fn drop(&mut self) {
-        let mut taken = self.0.0.lock();
-        if let Some(at) = taken.iter().position(|address| *address == self.1) {
-            taken.swap_remove(at);
+        let mut all = self.0.0.lock();
+        if let Some(at) = all.iter().position(|address| *address == self.1) {
+            all.swap_remove(at);
         }
     }
 }
@@ -536,21 +555,22 @@ mod tests {
     }
 
     #[test]
-    fn one_who_asks_for_much_leaves_places_for_others() {
-        let places = Arc::<Places>::default();
+    fn one_who_has_many_names_looked_up_leaves_threads_for_others() {
+        let look_ups = Arc::<LookUps>::default();
         let address = |text: &str| AddressBlock::from(text.parse::<IpAddr>().unwrap());
-        let take_all = |text: &str| -> Vec<_> { std::iter::from_fn(|| places.take(address(text))).collect() };
-        let of_one = take_all("192.0.2.1");
-        assert_eq!(of_one.len(), OF_ONE_ADDRESS);
-        let of_neighbour = take_all("192.0.2.2");
-        assert_eq!(of_one.len() + of_neighbour.len(), OF_ONE_NETWORK);
-        assert!(places.take(address("192.0.2.3")).is_none());
-        assert!(places.take(address("198.51.100.1")).is_some());
+        let begin_all =
+            |text: &str| -> Vec<_> { std::iter::from_fn(|| look_ups.begin(address(text))).collect() };
+        let of_one = begin_all("192.0.2.1");
+        assert_eq!(of_one.len(), LOOK_UPS_OF_ONE_ADDRESS);
+        let of_neighbour = begin_all("192.0.2.2");
+        assert_eq!(of_one.len() + of_neighbour.len(), LOOK_UPS_OF_ONE_NETWORK);
+        assert!(look_ups.begin(address("192.0.2.3")).is_none());
+        assert!(look_ups.begin(address("198.51.100.1")).is_some());
         drop(of_one);
-        assert_eq!(take_all("192.0.2.3").len(), OF_ONE_ADDRESS);
-        let all: Vec<_> = (0..=255).flat_map(|network| take_all(&format!("10.0.{network}.1"))).collect();
-        assert_eq!(all.len() + of_neighbour.len(), MOST);
+        assert_eq!(begin_all("192.0.2.3").len(), LOOK_UPS_OF_ONE_ADDRESS);
+        let all: Vec<_> = (0..=255).flat_map(|network| begin_all(&format!("10.0.{network}.1"))).collect();
+        assert_eq!(all.len() + of_neighbour.len(), MOST_LOOK_UPS);
         drop((all, of_neighbour));
-        assert!(places.0.lock().is_empty());
+        assert!(look_ups.0.lock().is_empty());
     }
 }

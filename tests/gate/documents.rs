@@ -171,29 +171,68 @@ async fn who_asks_for_the_same_at_once_waits_for_one_fetch() {
     assert_eq!(documents.running(), 0);
 }
 
+type Fetching<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Arc<Document>, NotFetched>> + 'a>>;
+
+/// Begins to fetch, and has the host take the connection and say nothing.
+async fn begin<'a>(
+    documents: &'a Documents,
+    host: &TestHost,
+    url: &'a DocumentUrl,
+    address: &str,
+) -> (Fetching<'a>, tokio::net::TcpStream) {
+    let mut fetching: Fetching<'a> = Box::pin(documents.fetch(url, MOST, from(address)));
+    tokio::select! {
+        fetched = &mut fetching => panic!("nobody answers, and yet {fetched:?}"),
+        connection = host.accept_silently() => (fetching, connection),
+    }
+}
+
 #[tokio::test]
 async fn one_who_has_much_fetched_leaves_room_for_others() {
     let (internet, host, documents) = internet().await;
-    let slow: Vec<_> = (0..4).map(|number| url(&format!("https://app.example/{number}"))).collect();
-    let mut stranger: Vec<_> =
-        slow.iter().map(|url| Box::pin(documents.fetch(url, MOST, from("192.0.2.1")))).collect();
-    let mut held = Vec::new();
-    for fetch in &mut stranger {
-        tokio::select! {
-            _ = fetch => panic!("nobody answers"),
-            connection = host.accept_silently() => held.push(connection),
+    let slow: Vec<_> = (0..5).map(|number| url(&format!("https://app.example/{number}"))).collect();
+    let mut stranger = Vec::new();
+    for url in &slow {
+        stranger.push(begin(&documents, &host, url, "192.0.2.1").await);
+    }
+    let (oldest, _) = stranger.remove(0);
+    assert_eq!(oldest.await, Err(NotFetched::Busy), "four of one address; its own oldest gave way");
+    let answer = json_answer("{}", "");
+    let other = documents.fetch(&slow[0], MOST, from("198.51.100.1"));
+    tokio::join!(other, host.answer(&answer)).0.unwrap();
+    for (fetching, _) in &mut stranger {
+        let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(fetching.as_mut().poll(cx))).await;
+        assert!(polled.is_pending(), "nobody else lost anything");
+    }
+    drop(stranger);
+    assert_eq!((documents.running(), internet.connected().len()), (0, 6));
+}
+
+/// As many as there may be are fetched from a host that says nothing, for as few as that takes, and then for as many.
+#[tokio::test]
+async fn documents_that_do_not_come_keep_nobody_from_those_that_do() {
+    let (_, host, documents) = internet().await;
+    let slow: Vec<_> = (0..64).map(|number| url(&format!("https://app.example/{number}"))).collect();
+    let (good, answer) = (url("https://app.example/good.json"), json_answer("{}", ""));
+    for of_each in [4, 1] {
+        let mut strangers = Vec::new();
+        for (number, url) in slow.iter().enumerate() {
+            let address = format!("10.0.{}.1", number / of_each);
+            strangers.push(begin(&documents, &host, url, &address).await);
+        }
+        for address in ["192.0.2.1", "198.51.100.1", "192.0.2.1"] {
+            let fetching = documents.fetch(&good, MOST, from(address));
+            tokio::join!(fetching, host.answer(&answer)).0.unwrap();
+        }
+        // Each took the place of the one that had waited longest, of whoever had most; then there was one.
+        let (oldest, _) = strangers.remove(0);
+        assert_eq!(oldest.await, Err(NotFetched::Busy));
+        for (fetching, _) in &mut strangers {
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(fetching.as_mut().poll(cx))).await;
+            assert!(polled.is_pending(), "nobody else lost anything");
         }
     }
-    let fifth = url("https://app.example/5");
-    assert_eq!(documents.fetch(&fifth, MOST, from("192.0.2.1")).await, Err(NotFetched::Busy));
-    let answer = json_answer("{}", "");
-    let other = documents.fetch(&fifth, MOST, from("198.51.100.1"));
-    tokio::join!(other, host.answer(&answer)).0.unwrap();
-    drop(stranger);
     assert_eq!(documents.running(), 0);
-    let again = documents.fetch(&fifth, MOST, from("192.0.2.1"));
-    tokio::join!(again, host.answer(&answer)).0.unwrap();
-    assert_eq!(internet.connected().len(), 6);
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,7 +16,6 @@ mod kind;
 pub mod opened_tokens;
 mod page_cookie;
 pub mod passwords;
-pub mod pending;
 pub mod refresh_token;
 mod rows;
 pub mod sealed_token;
@@ -45,7 +44,6 @@ use self::{
     grants::Grants,
     keys::{Keys, NoKey, Purpose},
     passwords::PasswordChecks,
-    pending::PendingLogins,
     session_token::SessionClaims,
     store::{Opening, StoreFault, StoreStatus},
     token_sealers::TokenSealers,
@@ -54,8 +52,14 @@ use self::{
 use super::Principal;
 use crate::{
     config::{LoginStorage, LoginStore},
+    ledger::PendingTable,
     secret::Secret,
 };
+
+/// Logins that are waited for: their bodies are not here yet, or they are answered a while later.
+const MOST_PENDING: usize = 256;
+/// Those of one address.
+const PENDING_OF_ONE_ADDRESS: usize = 16;
 
 /// What logins need and leave behind. It outlives reloads.
 pub struct Logins {
@@ -69,7 +73,7 @@ pub struct Logins {
     /// Passwords by `Basic` that were right a moment ago.
     pub verdicts: Verdicts,
     /// Logins that the gateway waits for.
-    pub pending: PendingLogins,
+    pub pending: PendingTable,
     /// Who has tried to log in lately.
     pub attempts: Attempts,
 }
@@ -94,7 +98,7 @@ impl Logins {
             taken_away: Mutex::default(),
             passwords: PasswordChecks::default(),
             verdicts: Verdicts::new()?,
-            pending: PendingLogins::default(),
+            pending: PendingTable::new(MOST_PENDING, PENDING_OF_ONE_ADDRESS),
             attempts: Attempts::default(),
         })
     }
