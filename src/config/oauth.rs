@@ -54,7 +54,8 @@ pub enum Registration {
     Open,
     /// None, not even one on the user's machine.
     Off,
-    /// Those on the user's machine, and those with a redirect, or the metadata document, at one of these hosts.
+    /// Those on the user's machine, and those with a redirect, or the metadata document, at one of these hosts. One that is meant at
+    /// another port than that of `https` has it behind a colon.
     Hosts(Vec<String>),
 }
 

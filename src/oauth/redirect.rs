@@ -10,7 +10,7 @@ pub const LONGEST: usize = 2048;
 /// What is at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receiver {
-    /// A web site, at this host.
+    /// A web site, at this host; with its port, if that is not the one of `https`, since another one is another site.
     Site(String),
     /// A program that listens on the machine of whoever logs in. Which one it is, nobody can tell.
     Loopback,
@@ -32,7 +32,10 @@ impl Receiver {
         // The scheme as it was written, with the slashes of an authority: `https:evil.example` is a URL to browsers.
         let has_scheme = |text: &str| uri.strip_prefix(text).is_some_and(|rest| !rest.starts_with('/'));
         match url.scheme() {
-            "https" if has_scheme("https://") => Some(Self::Site(url.host_str()?.to_owned())),
+            "https" if has_scheme("https://") => {
+                let host = url.host_str()?;
+                Some(Self::Site(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))))
+            }
             "http" if loopback(uri).is_some() => Some(Self::Loopback),
             "http" | "https" => None,
             scheme => {
@@ -47,7 +50,7 @@ impl Receiver {
         !matches!(self, Self::Site(_))
     }
 
-    /// In a word: a host, or a scheme with its colon.
+    /// In a word: a host, with its port if need be, or a scheme with its colon.
     pub fn name(&self) -> String {
         match self {
             Self::Site(host) => host.clone(),
@@ -220,7 +223,9 @@ mod tests {
             ("https://chatgpt.com/connector/oauth/abc", "chatgpt.com"),
             ("https://vscode.dev/redirect", "vscode.dev"),
             ("https://localhost/cb", "localhost"),
-            ("https://a.example:8443/cb", "a.example"),
+            ("https://a.example:8443/cb", "a.example:8443"),
+            ("https://a.example:443/cb", "a.example"),
+            ("https://[2001:db8::1]:8443/cb", "[2001:db8::1]:8443"),
             ("https://a.example", "a.example"),
         ] {
             assert_eq!(of(uri), Some(Receiver::Site(host.into())), "{uri}");
@@ -267,6 +272,7 @@ mod tests {
         for (receiver, of_hosts) in [
             (Receiver::Site("claude.ai".into()), true),
             (Receiver::Site("evil.claude.ai".into()), false),
+            (Receiver::Site("claude.ai:8443".into()), false),
             (Receiver::Loopback, true),
             (Receiver::App("cursor".into()), true),
         ] {
@@ -297,7 +303,7 @@ mod tests {
             if let Some(receiver) = Receiver::of(&uri, &schemes()) {
                 let url = Url::parse(&uri).unwrap();
                 match receiver {
-                    Receiver::Site(host) => prop_assert_eq!(url.host_str(), Some(host.as_str())),
+                    Receiver::Site(site) => prop_assert_eq!(url[url::Position::BeforeHost..url::Position::AfterPort].to_owned(), site),
                     Receiver::Loopback => prop_assert!(["localhost", "127.0.0.1", "[::1]"].contains(&url.host_str().unwrap())),
                     Receiver::App(scheme) => prop_assert_eq!(scheme, "cursor"),
                 }

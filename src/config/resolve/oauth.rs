@@ -255,15 +255,23 @@ fn registration(cx: &mut Context<'_>, auth: &Fields<'_>) -> Registration {
     let mut hosts = Vec::new();
     for node in nodes {
         let Some(text) = node.string(cx) else { continue };
-        let host = text.value.to_ascii_lowercase();
+        let written = text.value.to_ascii_lowercase();
+        // Another port is another site. That of `https` is never said.
+        let site = written.strip_suffix(":443").unwrap_or(&written);
+        let (host, port) = site.split_once(':').map_or((site, None), |(host, port)| (host, Some(port)));
         let is_host = !host.is_empty()
             && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
-        if matches!(&*host, "open" | "off") {
+        let is_port =
+            |port: &str| port.parse().is_ok_and(|number: u16| number != 0 && number.to_string() == port);
+        if matches!(site, "open" | "off") {
             cx.error(&text.at, "stands alone, and not in a list: \"registration\": \"open\"");
-        } else if !is_host {
-            cx.error(&text.at, "is no host; write its name alone, as in \"claude.ai\"");
+        } else if !is_host || !port.is_none_or(is_port) {
+            cx.error(
+                &text.at,
+                "is no host; write its name alone, as in \"claude.ai\", with a port if it is not that of https",
+            );
         } else {
-            hosts.push(host);
+            hosts.push(site.to_owned());
         }
     }
     Registration::Hosts(hosts)

@@ -51,13 +51,14 @@ pub(super) const REGISTRATION: Key = key(
     ValueKind::OneOrMany(&REGISTRANT),
     Text("open"),
     "Which clients may come that `clients` does not have: `\"open\"` for any, `\"off\"` for none, or a list of hosts, at one of \
-     which a redirect or the metadata document of a client must be; other redirects of it lead nowhere. Clients on the user's own \
+     which a redirect or the metadata document of a client must be; other redirects of it lead nowhere. A host is meant at the \
+     port of `https`, or at the one that is written with it, as in `\"claude.ai:8443\"`. Clients on the user's own \
      machine may come unless it is `\"off\"`.",
 )
 .examples(&[r#"["claude.ai", "chatgpt.com"]"#]);
 
 /// One of the words, or a host.
-static REGISTRANT: ValueKind = ValueKind::Text("^[A-Za-z0-9.-]+$");
+static REGISTRANT: ValueKind = ValueKind::Text("^[A-Za-z0-9.-]+(:[0-9]{1,5})?$");
 
 pub(super) const REDIRECT_SCHEMES: Key = key(
     "redirectSchemes",

@@ -246,14 +246,17 @@ fn with_oauth_each_key_has_its_default_and_the_issuer_is_what_is_written() {
 
     let hash = "0a".repeat(32);
     let clients = format!(
-        r#", "issuer": "https://gate.example/", "registration": ["Claude.ai"], "scopeTags": "ANY",
+        r#", "issuer": "https://gate.example/", "registration": ["Claude.ai", "a.example:8443", "b.example:443"], "scopeTags": "ANY",
         "clients": {{"ops": {{"secretSha256": "{hash}", "roles": ["admin"], "redirectUris": ["http://127.0.0.1/callback"]}}}}"#
     );
     let set = of("https://gate.example", &clients);
     assert_eq!((&*set.base, &*set.issuer), ("https://gate.example", "https://gate.example/"));
     assert_eq!(
         (&set.registration, set.scope_tags),
-        (&Registration::Hosts(vec!["claude.ai".into()]), ScopeTags::Any)
+        (
+            &Registration::Hosts(vec!["claude.ai".into(), "a.example:8443".into(), "b.example".into()]),
+            ScopeTags::Any
+        )
     );
     let ops = set.client("ops").expect("is there");
     assert_eq!((ops.secret, &*ops.roles), (Some([10; 32]), &["admin".to_owned()][..]));
