@@ -381,10 +381,15 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
             (presented, caller)
         }
     };
-    let entry = entry.ok_or(ErrorKind::NotFound)?;
+    let refusal = |name, otherwise: ErrorKind| {
+        live.decide(&caller.identity, &Ask::server(name)).into_result().err().unwrap_or(otherwise.into())
+    };
+    let Some(entry) = entry else {
+        // Who has a token for another place does not learn either that there is no such server.
+        return Err(refusal(request.server.unwrap_or_default(), ErrorKind::NotFound));
+    };
     if !entry.admits(&caller) {
-        let decided = live.decide(&caller.identity, &Ask::server(&entry.server.name));
-        return Err(decided.into_result().err().unwrap_or(ErrorKind::InsufficientScope.into()));
+        return Err(refusal(&entry.server.name, ErrorKind::InsufficientScope));
     }
     let owner = match caller.slot.map(|slot| &live.callers[slot]) {
         Some(holder) => {

@@ -264,6 +264,10 @@ async fn a_token_opens_the_place_that_it_is_for_and_no_other() {
             let challenge = field(&head, "www-authenticate").unwrap_or_default();
             assert_eq!(challenge.contains("invalid_token"), !opens, "{resource} at {path}: {challenge}");
         }
+        // Who has a token for another place learns nothing of what there is here.
+        let (status, _, _) = gate.ask(&list("/none/mcp", &token)).await;
+        let may_know = resource.len() < 2 || resource.starts_with("/none");
+        assert_eq!(status, if may_know { 404 } else { 401 }, "{resource} at /none/mcp");
         // What is not for operators asks nothing; their pages are no place.
         let (status, _, _) = gate.ask(&get("/servers", &token, "")).await;
         assert_eq!(status, if resource.len() < 2 { 403 } else { 401 }, "{resource}");
