@@ -18,7 +18,7 @@ use test_support::{
 use crate::harness::{CI, DEV, Gate, soon};
 
 /// SHA-256 of `VERIFIER` in base64url (RFC 7636, appendix B).
-const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+pub const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const PUBLIC: &str = "93.184.216.34";
 const BAIT: &str = "bait-token-0123456789abcdef";
@@ -719,6 +719,7 @@ async fn who_may_come_is_for_the_config_to_say_also_of_those_who_came_before() {
     let mut world = World::start().await;
     let (local, elsewhere) =
         (world.registered("http://localhost/cb").await, world.registered("https://app.example/cb").await);
+    let at_port = world.registered("https://app.example:8443/cb").await;
     let (status, answer) = world.register(&json!({ "redirect_uris": ["ftp://x/"] })).await;
     assert_eq!((status, &answer["error"]), (400, &json!("invalid_redirect_uri")));
     let mut listed = config(&world.tls);
@@ -728,6 +729,16 @@ async fn who_may_come_is_for_the_config_to_say_also_of_those_who_came_before() {
     assert!(is_sign_in(&world.browser().get(&target(&asking(&local, "http://localhost:7/cb"))).await));
     let (status, _) = world.register(&json!({ "redirect_uris": ["https://app.example/cb"] })).await;
     assert_eq!(status, 400);
+    // Another port is another site.
+    let mut other_port = config(&world.tls);
+    for (listed, is_let_in) in [("app.example", false), ("app.example:8443", true)] {
+        other_port["proxy"]["auth"]["registration"] = json!([listed]);
+        world.gate.reload(other_port.clone());
+        let page = world.browser().get(&target(&asking(&at_port, "https://app.example:8443/cb"))).await;
+        assert_eq!(is_sign_in(&page), is_let_in, "{listed}");
+        let page = world.browser().get(&target(&asking(&elsewhere, "https://app.example/cb"))).await;
+        assert_eq!(is_sign_in(&page), !is_let_in, "{listed}");
+    }
     let mut off = config(&world.tls);
     off["proxy"]["auth"]["registration"] = json!("off");
     off["proxy"]["auth"]["clients"] = json!({ "portal": { "redirectUris": ["https://portal.example/cb"] } });
