@@ -32,7 +32,10 @@ impl Gate {
         let dir = TempDir::new().expect("a directory");
         let config = dir.path().join("sluicegate.json");
         let rates = json!({ "authFailures": "off" });
-        let proxy = json!({ "addr": "127.0.0.1:0", "workers": 1, "auth": auth, "rateLimits": rates });
+        let mut proxy = json!({ "addr": "127.0.0.1:0", "workers": 1, "auth": auth, "rateLimits": rates });
+        if proxy["auth"]["kind"] == "oauth" {
+            proxy["baseUrl"] = json!("http://localhost");
+        }
         let text = json!({ "proxy": proxy, "mcpServers": servers }).to_string();
         std::fs::write(&config, text).expect("a config file");
         let metrics = Metrics::new().expect("metrics");

@@ -100,6 +100,12 @@ pub fn query(fields: &[(&str, &str)]) -> String {
 }
 
 impl Got {
+    /// What a browser sends from then on that was given cookies by it: `name=value`, for the field `Cookie`.
+    pub fn cookies(&self) -> String {
+        let pairs = fields(&self.head, "set-cookie").filter_map(|cookie| cookie.split(';').next());
+        pairs.collect::<Vec<_>>().join("; ")
+    }
+
     /// The value of a hidden field.
     pub fn hidden(&self, name: &str) -> String {
         let begin = format!("<input type=\"hidden\" name=\"{name}\" value=\"");
@@ -129,4 +135,28 @@ impl Got {
         let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
         Some(value.replace("%3A", ":").replace("%2F", "/"))
     }
+}
+
+/// Where a gateway is that is reached by plain HTTP. Its pages say so in `Origin`.
+pub const PLAIN: &str = "http://localhost";
+
+/// A form that a page of such a gateway sends, or a program; `more` are further fields, each with its line end.
+pub fn form(path: &str, more: &str, pairs: &[(&str, &str)]) -> String {
+    let (body, origin) = (query(pairs), format!("Origin: {PLAIN}\r\n"));
+    let (kind, length) = ("application/x-www-form-urlencoded", body.len());
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\n{origin}Content-Type: {kind}\r\nContent-Length: {length}\r\n{more}\r\n{body}"
+    )
+}
+
+/// A link that is followed there.
+pub fn link(path: &str, more: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n")
+}
+
+/// What comes of a request.
+pub async fn ask(client: &mut Client<TcpStream>, request: &str) -> Got {
+    client.send(request).await;
+    let (status, head, body) = client.response().await;
+    Got { status, head, body }
 }
