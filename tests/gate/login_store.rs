@@ -87,7 +87,7 @@ impl Login {
 }
 
 /// Asks, and says what comes: `None` if the gateway is gone.
-async fn try_ask(gate: &Process, request: &str) -> Option<(u16, Value)> {
+pub async fn try_ask(gate: &Process, request: &str) -> Option<(u16, Value)> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(gate.addr).await.ok()?;
     stream.write_all(request.replacen("\r\n", "\r\nConnection: close\r\n", 1).as_bytes()).await.ok()?;

@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::{
     harness::{CI, Client, DEV, Gate, SSE, Upstream, chunk, get, post, soon},
-    oauth_pages::{VERIFIER, approve, asking, log_in, target, with},
+    oauth_pages::{CHALLENGE, VERIFIER, approve, asking, log_in, target, with},
 };
 
 const REDIRECT: &str = "http://localhost:49152/callback";
@@ -157,12 +157,17 @@ enum Cause {
     GivenBack,
     RefreshReplayed,
     CodeReplayed,
+    /// By somebody who has seen the code, and not the verifier.
+    CodeWithoutVerifier,
     OtherPassword,
     Disabled,
     Removed,
 }
 
-use Cause::{CodeReplayed, Disabled, GivenBack, OtherPassword, RefreshReplayed, Removed, RevokedByUser};
+use Cause::{
+    CodeReplayed, CodeWithoutVerifier, Disabled, GivenBack, OtherPassword, RefreshReplayed, Removed,
+    RevokedByUser,
+};
 
 /// Takes away what `alice` let in; `cookies` are of the browser in which she did.
 async fn take_away(world: &mut World, cookies: BTreeMap<String, String>, program: &Program, cause: Cause) {
@@ -196,6 +201,15 @@ async fn take_away(world: &mut World, cookies: BTreeMap<String, String>, program
         CodeReplayed => {
             let (status, answer) = world.token(&redemption(&program.id, &program.code)).await;
             assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")));
+            return;
+        }
+        CodeWithoutVerifier => {
+            let [rest @ .., _] = redemption(&program.id, &program.code);
+            // Also by what a client without S256 would show.
+            for more in [&[][..], &[("code_verifier", CHALLENGE)], &[("code_verifier", "")]] {
+                let (status, answer) = world.token(&[&rest[..], more].concat()).await;
+                assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")));
+            }
             return;
         }
         OtherPassword => auth["users"]["alice"]["passwordHash"] = json!(HASH),
@@ -249,6 +263,7 @@ stories! {
     a_program_is_out_once_it_gives_its_tokens_back: GivenBack;
     a_refresh_token_that_comes_again_ends_what_runs_by_its_grant: RefreshReplayed;
     a_code_that_comes_again_ends_what_runs_by_its_grant: CodeReplayed;
+    a_code_that_comes_again_without_its_verifier_ends_what_runs_by_its_grant: CodeWithoutVerifier;
     a_program_is_out_once_its_user_has_another_password: OtherPassword;
     a_program_is_out_once_its_user_is_disabled: Disabled;
     a_program_is_out_once_its_user_is_no_more: Removed;

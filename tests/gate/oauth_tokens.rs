@@ -30,19 +30,19 @@ use sluicegate::{
 use tempfile::TempDir;
 
 use crate::{
-    harness::{CI, DEV, Gate, field, get, post},
+    harness::{CI, DEV, Gate, field, post},
     login::futures,
     recorder::Recorder,
 };
 
 const BASE: &str = "http://localhost:8080";
 const PASSWORD: &str = "password123";
-const PORTAL_SECRET: &str = "portal-secret-0123456789-canary";
+pub const PORTAL_SECRET: &str = "portal-secret-0123456789-canary";
 const AUDITOR_SECRET: &str = "auditor-secret-0123456789-canary";
 const CALLBACK: &str = "https://portal.example/callback";
 const VERIFIER: &str = "verifier-canary-0123456789-0123456789-01234567";
 
-static HASH: LazyLock<String> =
+pub static HASH: LazyLock<String> =
     LazyLock::new(|| passwords::hash(&Secret::new(PASSWORD.into())).unwrap().expose().to_owned());
 
 /// A gateway as an authorization server, and whoever does at its pages what people do.
@@ -53,7 +53,7 @@ struct Server {
     _directory: TempDir,
 }
 
-fn config(state: &Path, url: &str, auth: Value) -> Value {
+pub fn config(state: &Path, url: &str, auth: Value) -> Value {
     let client = |secret: &str, roles: &[&str]| {
         json!({
             "secretSha256": hex::encode(Sha256::digest(secret)), "redirectUris": [CALLBACK], "roles": roles,
@@ -82,14 +82,71 @@ fn config(state: &Path, url: &str, auth: Value) -> Value {
     config
 }
 
+/// What another gateway does of which only the file is the same.
+pub fn another_gateway(state: &Path) -> Logins {
+    let logins = Logins::new().unwrap();
+    let opening = Opening { now: &SystemTime::now, is_wanted: &|| true };
+    logins.keep_store(logins.open_store(&LoginStore::default(), state, opening).unwrap());
+    logins
+}
+
+/// What this user, whose password is [`PASSWORD`], allows the portal.
+pub fn allowed_by(pages: &Logins, user: &str) -> NewCode {
+    NewCode {
+        principal: Principal::User(user.into()),
+        fingerprint: pages.fingerprint(&Secret::new(HASH.clone())).unwrap(),
+        client: Arc::new(ClientGrant {
+            client_id: "portal".into(),
+            client_name: "Portal".into(),
+            redirect_host: "portal.example".into(),
+            resource: BASE.into(),
+            scope: "mcp offline_access".into(),
+        }),
+        redirect_uri: CALLBACK.into(),
+        challenge: Sha256::digest(VERIFIER).into(),
+    }
+}
+
+/// The access token for what somebody allows a client, and what it says, by none of the endpoints.
+pub async fn access_of(gate: &Gate, new: NewCode) -> (String, AccessClaims) {
+    let shared = gate.gateway.shared();
+    let (grants, live) = (shared.logins.grants().unwrap(), shared.live().clone());
+    let (terms, now, client) = (&live.config.login_terms, SystemTime::now(), Arc::clone(&new.client));
+    let shown = Redemption {
+        client_id: Arc::clone(&client.client_id),
+        redirect_uri: None,
+        challenge_of_verifier: Some(new.challenge),
+        refresh_token_scopes: Vec::new(),
+    };
+    let code = grants.begin_code(new, now).await.unwrap();
+    let admits = Box::new(|_: &_, _, _: &_| Ok(()));
+    let (issued, _) = grants.redeem(code.expose(), shown, admits, terms, now).await.unwrap();
+    let claims = AccessClaims {
+        principal: issued.principal,
+        grant: issued.grant,
+        fingerprint: issued.fingerprint,
+        client_id: Arc::clone(&client.client_id),
+        resource: Arc::clone(&client.resource),
+        scope: Arc::clone(&client.scope),
+        issued: now,
+        expires: issued.expires,
+        grant_ends: issued.grant_ends,
+    };
+    (shared.logins.seal_access(&claims).unwrap().expose().to_owned(), claims)
+}
+
+/// What the portal sends, with its secret in the form.
+pub fn of_portal(path: &str, pairs: &[(&str, &str)]) -> String {
+    let own = [("client_id", "portal"), ("client_secret", PORTAL_SECRET)];
+    posted(path, "", &form(&[&own[..], pairs].concat()))
+}
+
 impl Server {
     async fn start_with(auth: Value) -> Self {
         let (behind, directory) = (Recorder::start().await, TempDir::new().unwrap());
         let state: PathBuf = directory.path().join("state");
         let gate = Gate::start(config(&state, &behind.url("/mcp"), auth)).await;
-        let pages = Logins::new().unwrap();
-        let opening = Opening { now: &SystemTime::now, is_wanted: &|| true };
-        pages.keep_store(pages.open_store(&LoginStore::default(), &state, opening).unwrap());
+        let pages = another_gateway(&state);
         Self { gate, pages, _behind: behind, _directory: directory }
     }
 
@@ -98,19 +155,7 @@ impl Server {
     }
 
     fn alice(&self) -> NewCode {
-        NewCode {
-            principal: Principal::User("alice".into()),
-            fingerprint: self.pages.fingerprint(&Secret::new(HASH.clone())).unwrap(),
-            client: Arc::new(ClientGrant {
-                client_id: "portal".into(),
-                client_name: "Portal".into(),
-                redirect_host: "portal.example".into(),
-                resource: BASE.into(),
-                scope: "mcp offline_access".into(),
-            }),
-            redirect_uri: CALLBACK.into(),
-            challenge: Sha256::digest(VERIFIER).into(),
-        }
+        allowed_by(&self.pages, "alice")
     }
 
     /// Somebody has allowed a client this.
@@ -168,19 +213,19 @@ impl Server {
 }
 
 #[derive(Clone)]
-struct Tokens {
-    access: String,
-    refresh: String,
+pub struct Tokens {
+    pub access: String,
+    pub refresh: String,
 }
 
 impl Tokens {
-    fn of(answer: &Value) -> Self {
+    pub fn of(answer: &Value) -> Self {
         let text = |key: &str| answer[key].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
         Self { access: text("access_token"), refresh: text("refresh_token") }
     }
 }
 
-fn redemption(code: &str) -> Vec<(&str, &str)> {
+pub fn redemption(code: &str) -> Vec<(&str, &str)> {
     vec![
         ("grant_type", "authorization_code"),
         ("code", code),
@@ -189,12 +234,12 @@ fn redemption(code: &str) -> Vec<(&str, &str)> {
     ]
 }
 
-fn form(pairs: &[(&str, &str)]) -> String {
+pub fn form(pairs: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 /// A form as a client sends it that has no token.
-fn posted(path: &str, fields: &str, form: &str) -> String {
+pub fn posted(path: &str, fields: &str, form: &str) -> String {
     let request = post(path, "", fields, form).replace("Authorization: Bearer \r\n", "");
     request.replace("application/json", "application/x-www-form-urlencoded")
 }
@@ -287,6 +332,11 @@ async fn a_code_that_comes_twice_and_a_refresh_token_that_comes_late_end_all_tha
     assert_eq!(server.refresh(&other.refresh).await.0, 200);
 }
 
+/// Which one of its grant a refresh token is.
+fn generation(token: &str) -> u32 {
+    sluicegate::identity::login::refresh_token::RefreshToken::parse(token).unwrap().generation
+}
+
 #[tokio::test]
 async fn a_hundred_refreshes_at_once_are_one_rotation_and_one_successor() {
     let server = Server::start().await;
@@ -295,8 +345,11 @@ async fn a_hundred_refreshes_at_once_are_one_rotation_and_one_successor() {
     let successors: std::collections::HashSet<_> =
         all.iter().map(|(status, answer)| (*status, answer["refresh_token"].to_string())).collect();
     assert_eq!(successors.len(), 1, "{successors:?}");
-    let (status, answer) = server.refresh(&Tokens::of(&all[0].1).refresh).await;
+    let next = Tokens::of(&all[0].1).refresh;
+    assert_eq!((generation(&tokens.refresh), generation(&next)), (0, 1));
+    let (status, answer) = server.refresh(&next).await;
     assert_eq!(status, 200, "{answer}");
+    assert_eq!(generation(&Tokens::of(&answer).refresh), 2, "one rotation, however many asked");
 }
 
 #[tokio::test]
@@ -435,70 +488,6 @@ async fn a_client_that_is_none_is_told_so_in_the_way_in_which_it_asked() {
     assert!(!log.contains("canary"), "{log}");
 }
 
-/// Each kind of token that there is, and each place that takes one: only those fit that are made for each other.
-#[tokio::test]
-async fn no_token_passes_for_another() {
-    let server = Server::start().await;
-    let gate = &server.gate;
-    let log_in = json!({ "username": "alice", "password": PASSWORD }).to_string();
-    let (_, _, body) =
-        gate.ask(&post("/auth/login", "", "", &log_in).replace("Authorization: Bearer \r\n", "")).await;
-    let session: Value = serde_json::from_str(&body).unwrap();
-    let text = |key: &str| session[key].as_str().unwrap().to_owned();
-    let tokens = server.tokens().await;
-    let new = server.alice();
-    let grants = server.pages.grants().unwrap();
-    let page = grants.begin_page(&new.principal, new.fingerprint, SystemTime::now()).await.unwrap();
-    let cookie = page.0.expose().to_owned();
-    let kinds = [
-        ("static", DEV.to_owned()),
-        ("session", text("token")),
-        ("session refresh", text("refreshToken")),
-        ("access", tokens.access.clone()),
-        ("refresh", tokens.refresh.clone()),
-        ("code", server.code().await),
-        ("cookie", cookie),
-        ("client", "portal".to_owned()),
-        ("secret", PORTAL_SECRET.to_owned()),
-    ];
-    for (kind, token) in &kinds {
-        let as_refresh =
-            server.ask("/token", &[("grant_type", "refresh_token"), ("refresh_token", token)]).await;
-        assert_eq!(as_refresh.0 == 200, *kind == "refresh", "{kind} at /token as a refresh token");
-        let as_verifier = server.redeem(token).await;
-        assert_eq!(as_verifier.0 == 200, *kind == "code", "{kind} at /token as a code");
-        assert_eq!(server.is_active(token).await, *kind == "access", "{kind} at /oauth/introspect");
-        let refresh = json!({ "refreshToken": token }).to_string();
-        let at_auth = posted("/auth/refresh", "", &refresh).replace("x-www-form-urlencoded", "json");
-        assert_eq!(gate.ask(&at_auth).await.0 == 200, *kind == "session refresh", "{kind} at /auth/refresh");
-        let found = grants.find_page(token, SystemTime::now()).await.unwrap();
-        assert_eq!(found.is_some(), *kind == "cookie", "{kind} as a cookie");
-        let status = gate.ask(&post("/db", token, "", "{}")).await.0;
-        let opens = ["static", "session"].contains(kind);
-        // What an access token opens depends on its place and scope.
-        assert!(status == if opens { 200 } else { 401 } || *kind == "access", "{kind} at a server: {status}");
-        let status = gate.ask(&get("/authorize", token, "")).await.0;
-        assert_ne!(status, 302, "{kind} at /authorize");
-        let own = [("client_id", "portal"), ("client_secret", token)];
-        let as_secret = server.send("/revoke", "", &form(&[&own[..], &[("token", "x")]].concat())).await;
-        assert_eq!(as_secret.0 == 200, *kind == "secret", "{kind} as the secret of a client");
-    }
-    // What ends one kind ends no other.
-    for (kind, token) in kinds.iter().filter(|(kind, _)| !["access", "refresh"].contains(kind)) {
-        assert_eq!(server.ask("/revoke", &[("token", token)]).await.0, 200, "{kind}");
-    }
-    for key in ["token", "refreshToken"] {
-        for token in [&tokens.access, &tokens.refresh] {
-            let body = json!({ key: token }).to_string();
-            let request = posted("/auth/logout", "", &body).replace("x-www-form-urlencoded", "json");
-            assert_eq!(gate.ask(&request).await.0, 204);
-        }
-    }
-    assert!(server.is_active(&tokens.access).await);
-    assert_eq!(gate.ask(&post("/db", &text("token"), "", "{}")).await.0, 200);
-    assert!(grants.find_page(page.0.expose(), SystemTime::now()).await.unwrap().is_some());
-}
-
 #[tokio::test]
 async fn a_client_learns_of_its_own_tokens_alone_and_nobody_revokes_those_of_others() {
     let server = Server::start().await;
@@ -610,30 +599,8 @@ async fn a_client_whose_kind_is_let_in_no_more_loses_what_it_has_and_may_give_it
             redirect_host: "app.example".into(),
             ..(*new.client).clone()
         };
-        let shown = Redemption {
-            client_id: id.as_str().into(),
-            redirect_uri: None,
-            challenge_of_verifier: Some(new.challenge),
-            refresh_token_scopes: Vec::new(),
-        };
-        let code = server.code_of(NewCode { client: Arc::new(of_it.clone()), ..new }).await;
-        let shared = server.gate.gateway.shared();
-        let (grants, live) = (shared.logins.grants().unwrap(), shared.live().clone());
-        let (terms, now) = (&live.config.login_terms, SystemTime::now());
-        let admits = Box::new(|_: &_, _, _: &_| Ok(()));
-        let (issued, _) = grants.redeem(&code, shown, admits, terms, now).await.unwrap();
-        let claims = AccessClaims {
-            principal: issued.principal,
-            grant: issued.grant,
-            fingerprint: issued.fingerprint,
-            client_id: of_it.client_id,
-            resource: of_it.resource,
-            scope: of_it.scope,
-            issued: now,
-            expires: issued.expires,
-            grant_ends: issued.grant_ends,
-        };
-        access.push(shared.logins.seal_access(&claims).unwrap().expose().to_owned());
+        let new = NewCode { client: Arc::new(of_it), ..new };
+        access.push(access_of(&server.gate, new).await.0);
     }
     // What opens a server is active, and nothing else is.
     for (registration, opens) in [
