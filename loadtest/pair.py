@@ -1,12 +1,13 @@
 """Measures two builds, or two kinds of callers, in turns; `pair.sh` prepares and starts this.
 
-Each pair is OLD NEW or NEW OLD in turn, each with a fresh process, but for session tokens beside static ones: one process has
-both. The ratio of a workload is the median of the ratios of its
+Each pair is OLD NEW or NEW OLD in turn, each with a fresh process, but for session and access tokens beside static ones: one process
+has both. The ratio of a workload is the median of the ratios of its
 pairs, with a 95 % interval by bootstrap.
 """
 
 import argparse
 import asyncio
+import html
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -52,13 +54,22 @@ TOOLS = {"export_*": {"roles": ["load"]}, "read_*": {"roles": ["load", "another"
 KEPT = {"delete_*": {"roles": ["admin"]}}
 
 
-def of_kind(text: str, kind: str) -> dict:
+# A client of OAuth, and what it shows for its code (RFC 7636, appendix B).
+CLIENT = {"redirectUris": ["http://127.0.0.1/callback"]}
+CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+
+
+def of_kind(text: str, kind: str, base: str) -> dict:
     """The config as JSON, with what this kind of caller needs. Each has the user, so that nothing else differs by it."""
     config = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.M))
     proxy, servers = config["proxy"], config["mcpServers"]
     proxy["auth"]["users"] = {"load": USER}
     for server in servers.values():
         server["users"] = ["load"]
+    if kind == "access":
+        proxy["auth"].update(kind="oauth", clients={"load": CLIENT})
+        proxy["baseUrl"] = base
     if kind in ("rules", "kept"):
         proxy["auth"]["tokens"]["load"] = {"value": TOKEN, "roles": ["load", "other"], "tags": ["load", "x"]}
         proxy["rateLimits"] = LIMITS
@@ -67,14 +78,49 @@ def of_kind(text: str, kind: str) -> dict:
     return config
 
 
+def base_url(port: int, tls: bool) -> str:
+    return f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+
+
 def log_in(port: int, tls: bool) -> str:
     """The session token of a login."""
-    url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/auth/login"
+    url = base_url(port, tls) + "/auth/login"
     body = json.dumps({"username": "load", "password": "password123"}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     context = ssl._create_unverified_context() if tls else None
     with urllib.request.urlopen(request, timeout=10, context=context) as answer:
         return json.load(answer)["token"]
+
+
+def let_in(port: int, tls: bool) -> str:
+    """The access token of a client that the user lets in at the pages."""
+    base, cookies = base_url(port, tls), {}
+    context = ssl._create_unverified_context() if tls else None
+
+    def ask(path: str, form: dict | None = None) -> str:
+        body = urllib.parse.urlencode(form).encode() if form else None
+        fields = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()), "Origin": base}
+        request = urllib.request.Request(base + path, body, fields)
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+            for cookie in answer.headers.get_all("Set-Cookie") or []:
+                name, value = cookie.split(";")[0].split("=", 1)
+                cookies[name] = value
+            return answer.read().decode()
+
+    def hidden(page: str) -> dict:
+        return {name: html.unescape(re.search(f'name="{name}" value="([^"]*)"', page)[1]) for name in ("csrf", "flow")}
+
+    asked = {"response_type": "code", "client_id": "load", "code_challenge": CHALLENGE, "code_challenge_method": "S256"}
+    page = ask("/authorize?" + urllib.parse.urlencode(asked))
+    page = ask("/oauth/login", hidden(page) | {"username": "load", "password": "password123"})
+    page = ask("/oauth/consent", hidden(page) | {"answer": "approve", "scope:mcp": "on"})
+    code = re.search(r"[?;&]code=([\w-]+)", html.unescape(page))[1]
+    form = {"grant_type": "authorization_code", "client_id": "load", "code": code, "code_verifier": VERIFIER}
+    return json.loads(ask("/token", form))["access_token"]
+
+
+# Kinds of callers whose token is had of the gateway, and how.
+GIVEN = {"session": log_in, "access": let_in}
 
 
 def free_port() -> int:
@@ -134,7 +180,7 @@ class Bench:
         echo = {"command": "taskset", "args": ["-c", LOAD_CPU, str(RIG), "stdio"]}
         text = text.replace('"mcpServers": {', f'"mcpServers": {{ "echo": {json.dumps(echo)},')
         if kind:
-            text = json.dumps(of_kind(text, kind))
+            text = json.dumps(of_kind(text, kind, base_url(port, tls)))
         path = self._folder / "gate.json"
         path.touch(mode=0o600)
         path.write_text(text)
@@ -143,14 +189,16 @@ class Bench:
     def measure(self, side: tuple[str, str | None], workload: str, tls: bool) -> float:
         gate, kind = side
         with self.running(side, tls) as running:
-            token = log_in(running.port, tls) if kind == "session" else TOKEN
+            token = GIVEN[kind](running.port, tls) if kind in GIVEN else TOKEN
             return self.cost(running, token, workload, tls)
 
-    def in_turns(self, gate: str, workload: str, tls: bool, count: int, told: Callable) -> list[tuple[float, float]]:
-        """Pairs of a static token and a session token at one process: nothing else differs, not even where its memory is."""
+    def in_turns(
+        self, side: tuple[str, str], workload: str, tls: bool, count: int, told: Callable
+    ) -> list[tuple[float, float]]:
+        """Pairs of a static token and one that is given at one process: nothing else differs, not even where its memory is."""
         pairs = []
-        with self.running((gate, "session"), tls) as running:
-            tokens = [TOKEN, log_in(running.port, tls)]
+        with self.running(side, tls) as running:
+            tokens = [TOKEN, GIVEN[side[1]](running.port, tls)]
             for number in range(count):
                 order = (0, 1) if number % 2 == 0 else (1, 0)
                 costs = {side: self.cost(running, tokens[side], workload, tls) for side in order}
@@ -222,8 +270,8 @@ def main() -> None:
     if len(gates) < of_gates:
         parser.error("two gates, or one and --callers")
     for kind in options.callers or []:
-        if kind not in ("session", "rules", "kept"):
-            parser.error(f"no kind of caller {kind}; there are session, rules, kept")
+        if kind not in (*GIVEN, "rules", "kept"):
+            parser.error(f"no kind of caller {kind}; there are session, access, rules, kept")
     workloads = workloads or (["rpc", "call"] if options.callers else [name for name in WORKLOADS if name != "idle"])
     for name in workloads:
         if name not in WORKLOADS:
@@ -268,8 +316,8 @@ def compare(bench: Bench, sides: tuple, workload: str, tls: bool, count: int, ti
     def told(number: int, costs: tuple[float, float]) -> None:
         print(f"  {title} {number + 1}/{count} {costs[1] / costs[0]:.3f}", file=sys.stderr)
 
-    if [kind for _, kind in sides] == ["static", "session"]:
-        pairs = bench.in_turns(sides[0][0], workload, tls, count, told)
+    if sides[0][1] == "static" and sides[1][1] in GIVEN:
+        pairs = bench.in_turns(sides[1], workload, tls, count, told)
     else:
         pairs = []
         for number in range(count):
