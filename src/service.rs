@@ -318,7 +318,10 @@ fn check_origin(request: &Request<'_>) -> Result<(), Error> {
             Sites::Any | Sites::Open => true,
             Sites::Listed => is_listed,
             // A link from anywhere leads to a page; what a page sends, only the gateway's own may.
-            Sites::OwnPage => head.method != Method::POST || is_gateways_own(&live.config, origin),
+            Sites::OwnPage => {
+                let is_sent = head.method == Method::POST && endpoint.methods.have(&Method::POST);
+                !is_sent || is_gateways_own(&live.config, origin)
+            }
         },
         (ListenerKind::Admin { .. }, Occurrence::Not) => true,
         (ListenerKind::Admin { .. }, Occurrence::Once(origin)) => is_own(origin),

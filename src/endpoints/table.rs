@@ -235,7 +235,7 @@ endpoints! {
     SERVER_METADATA: ["/.well-known/oauth-authorization-server"], READ, Anyone, Hidden, Open, Debug,
         Oauth(OauthEndpoint::ServerMetadata);
     NO_METADATA: METADATA_PATHS, READ, Anyone, Hidden, Open, Info, Oauth(OauthEndpoint::NoMetadata);
-    AUTHORIZE: ["/authorize"], PAGE, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Authorize);
+    AUTHORIZE: ["/authorize"], READ, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Authorize);
     TOKEN: ["/token"], ACT, Anyone, Hidden, Open, Info, Oauth(OauthEndpoint::Token);
     REGISTER: ["/register"], ACT, Anyone, Hidden, Open, Info, Oauth(OauthEndpoint::Register);
     REVOKE: ["/revoke"], ACT, Anyone, Hidden, Open, Info, Oauth(OauthEndpoint::Revoke);

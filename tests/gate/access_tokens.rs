@@ -217,7 +217,7 @@ async fn pages_of_every_origin_may_read_what_needs_no_cookie_and_send_no_form() 
         let rebound = plain(method, path, "").replace("localhost", "rebound.example");
         assert_eq!(gate.ask(&rebound).await.0, 403, "{path}");
     }
-    for path in ["/authorize", "/oauth/login", "/oauth/consent", "/oauth/logout", "/oauth/grants/x/revoke"] {
+    for path in ["/oauth/login", "/oauth/consent", "/oauth/logout", "/oauth/grants/x/revoke"] {
         for sent in [&*foreign, "", "Origin: null\r\n", "Origin: https://localhost\r\n", &own.repeat(2)] {
             let (status, _, body) = gate.ask(&plain("POST", path, sent)).await;
             assert_eq!(status, 403, "{path} {sent:?}");
@@ -228,6 +228,13 @@ async fn pages_of_every_origin_may_read_what_needs_no_cookie_and_send_no_form() 
         assert_eq!(field(&head, "access-control-allow-origin"), None, "{path}");
         let (status, _, _) = gate.ask(&plain("OPTIONS", path, &format!("{foreign}{asks}"))).await;
         assert_eq!(status, 405, "{path}");
+    }
+    // Where no form goes, nobody may send one.
+    for path in ["/authorize", "/oauth"] {
+        for sent in [&*foreign, "", &*own] {
+            let (status, head, _) = gate.ask(&plain("POST", path, sent)).await;
+            assert_eq!((status, field(&head, "allow")), (405, Some("GET, HEAD")), "{path} {sent:?}");
+        }
     }
     // A link leads to a page from anywhere.
     for path in ["/authorize", "/oauth/login", "/oauth"] {

@@ -3,7 +3,11 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr, path::Path};
 
-use serde_json::json;
+use serde_json::{Value, json};
+use sluicegate::{
+    config::Snapshot,
+    endpoints::table::{self, Sites},
+};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -89,13 +93,45 @@ const TOKENS: &[(&str, Option<&str>)] = &[
 /// `Host` and `Origin`. Which origin is the listener's own is known when it has a port.
 const SITES: &[&str] = &["no origin", "own origin", "foreign origin", "foreign host"];
 
+/// What is there with OAuth only, or is another thing then.
+const OAUTH_PATHS: &[&str] = &[
+    "/db/mcp",
+    "/register",
+    "/authorize",
+    "/token",
+    "/revoke",
+    "/oauth",
+    "/oauth/login",
+    "/oauth/consent",
+    "/oauth/logout",
+    "/oauth/introspect",
+    "/oauth/grants/x/revoke",
+    "/oauth/other",
+    "/my/tokens",
+    "/.well-known/oauth-protected-resource",
+    "/.well-known/oauth-protected-resource/db/mcp",
+    "/.well-known/oauth-authorization-server",
+    "/.well-known/oauth-authorization-server/db/mcp",
+    "/.well-known/openid-configuration",
+];
+
 async fn gate(server: &Recorder, admin: &str) -> Gate {
+    start(
+        server,
+        json!({ "auth": { "tokens": operators() }, "admin": { "addr": admin }, "allowedOrigins": [PAGE] }),
+    )
+    .await
+}
+
+/// Nobody can register: who does so often is told that, and not what else there is to say.
+async fn gate_with_oauth(server: &Recorder) -> Gate {
+    let auth = json!({ "kind": "oauth", "storage": "memory", "registration": "off", "tokens": operators() });
+    start(server, json!({ "auth": auth, "baseUrl": PAGE, "allowedHosts": ["localhost"] })).await
+}
+
+async fn start(server: &Recorder, proxy: Value) -> Gate {
     Gate::start(json!({
-        "proxy": {
-            "auth": { "tokens": operators() },
-            "admin": { "addr": admin },
-            "allowedOrigins": [PAGE],
-        },
+        "proxy": proxy,
         "mcpServers": {
             "db": { "url": server.url("/mcp") },
             "open": { "url": server.url("/mcp"), "public": true },
@@ -158,7 +194,8 @@ fn grouped<V: PartialEq>(of: impl IntoIterator<Item = (String, V)>) -> Vec<(Stri
 }
 
 /// All that one path answers, as text.
-async fn path_answers(asker: &mut Asker, path: &str, own_origin: &str) -> String {
+async fn path_answers(asker: &mut Asker, path: &str, own_origin: &str, config: &Snapshot) -> String {
+    let sites = table::find(path).endpoint.by(config).sites;
     let mut by_method = Vec::new();
     for method in METHODS {
         let mut by_site = Vec::new();
@@ -182,8 +219,14 @@ async fn path_answers(asker: &mut Asker, path: &str, own_origin: &str) -> String
                     "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n{origin}{token}{asks}\r\n"
                 );
                 let answer = asker.ask(&request).await;
-                // Whatever it says, a page of an allowed origin may read it, and no other.
-                let may_read = (*site == "own origin" && own_origin == PAGE).then_some(PAGE);
+                // Whatever it says, a page of an allowed origin may read it, and no other. What is open, all may.
+                let may_read = match sites {
+                    Sites::Open => Some("*"),
+                    Sites::OwnPage => None,
+                    Sites::Any | Sites::Listed => {
+                        (*site == "own origin" && own_origin == PAGE).then_some(PAGE)
+                    }
+                };
                 assert_eq!(field(&answer, "access-control-allow-origin"), may_read, "{request}{answer}");
                 by_token.push((name.to_string(), noted(&answer)));
             }
@@ -212,17 +255,21 @@ async fn path_answers(asker: &mut Asker, path: &str, own_origin: &str) -> String
 async fn each_path_answers_as_it_is_written_down() {
     let server = Recorder::start().await;
     let (near, far) = (gate(&server, "127.0.0.1:0").await, gate(&server, "0.0.0.0:0").await);
+    let with_oauth = gate_with_oauth(&server).await;
     let admin = |gate: &Gate| SocketAddr::from(([127, 0, 0, 1], gate.gateway.admin_addr().unwrap().port()));
     let mut found = String::new();
-    for (listener, at, own_origin) in [
-        ("public listener", near.addr, PAGE),
-        ("admin listener of this machine", admin(&near), "http://localhost"),
-        ("admin listener that others reach", admin(&far), "http://localhost"),
+    for (listener, gate, at, own_origin, paths) in [
+        ("public listener", &near, near.addr, PAGE, PATHS),
+        ("admin listener of this machine", &near, admin(&near), "http://localhost", PATHS),
+        ("admin listener that others reach", &far, admin(&far), "http://localhost", PATHS),
+        ("public listener, with OAuth", &with_oauth, with_oauth.addr, PAGE, OAUTH_PATHS),
     ] {
+        let config = gate.gateway.shared().live().config.clone();
         let mut asker = Asker { at, client: None };
         let mut by_path = Vec::new();
-        for path in PATHS {
-            by_path.push((path.to_string(), path_answers(&mut asker, path, own_origin).await));
+        for path in paths {
+            let answers = path_answers(&mut asker, path, own_origin, &config).await;
+            by_path.push((path.to_string(), answers));
         }
         for (paths, answers) in grouped(by_path) {
             writeln!(found, "{listener}: {paths}\n{answers}").unwrap();

@@ -2,6 +2,9 @@
 //!
 //! As long as it is not known who asks and where that one may be sent back to, nobody is sent anywhere: the user is told what is
 //! wrong. What is wrong behind that is for the client, by a redirect.
+//!
+//! There is no POST, which is a choice (§3.1): only a page of the client could send one. What another page sends is not taken, and
+//! comes without the cookies by which a browser is known.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Response;
@@ -24,8 +27,7 @@ struct Fault(&'static str, &'static str);
 /// Answers one.
 pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
     let visit = Visit::of(request)?;
-    let read = if request.is_post() { request.form() } else { request.asked() };
-    let form = match read {
+    let form = match request.asked() {
         Ok(form) => form,
         Err(fault) => {
             return Ok(visit.trouble(
