@@ -131,6 +131,7 @@ fn allowed(
         || format!("--resource is no place of this gateway; write it as in {}/SERVER/mcp", config.base);
     Ok(Some(Allowed {
         client_id: Arc::default(),
+        receiver: None,
         base: Arc::clone(&config.base),
         audience: audience.ok_or_else(no_place)?,
         scope: Scope::parse(scope.unwrap_or(scope::ALL), config.scope_tags),

@@ -155,6 +155,8 @@ pub struct Identity {
 pub struct Allowed {
     /// Which client.
     pub client_id: Arc<str>,
+    /// Where the client was sent back to, by which the log names it. `None` as long as this process has not heard of the grant.
+    pub receiver: Option<Arc<str>>,
     /// `proxy.baseUrl`, by which the place was found.
     pub base: Arc<str>,
     /// The place that it is for.
@@ -230,6 +232,11 @@ impl Identity {
     /// Whether what it proves itself by is for this place.
     pub fn is_for(&self, place: Place<'_>) -> bool {
         self.allowed.as_ref().is_none_or(|allowed| allowed.audience.covers(place))
+    }
+
+    /// The client that acts for it, as the log names it.
+    pub fn client(&self) -> Option<&str> {
+        self.allowed.as_ref()?.receiver.as_deref()
     }
 
     /// What its scope would have to be, with these words added.

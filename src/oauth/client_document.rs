@@ -48,6 +48,12 @@ pub enum NotAClient {
 }
 
 impl NotAClient {
+    /// All that metrics and log call it.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        let read = [Self::Malformed, Self::OtherId, Self::HasSecret, Self::UnknownProof, Self::NoCodes];
+        NotFetched::ALL.map(Self::NotFetched).into_iter().chain(read).map(Self::name)
+    }
+
     /// Whether it may be otherwise a moment later, and says nothing of the client.
     pub fn is_for_now(self) -> bool {
         matches!(self, Self::NotFetched(NotFetched::Busy | NotFetched::Timeout | NotFetched::Unreachable))

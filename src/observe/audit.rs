@@ -275,7 +275,8 @@ impl AuditedRequest {
         if let Some(identity) = &self.identity {
             line = line
                 .str("principal", &identity.principal.to_string())
-                .opt("token_name", identity.principal.token_name().map(|name| &**name));
+                .opt("token_name", identity.principal.token_name().map(|name| &**name))
+                .opt("client", identity.client());
         }
         line = line.opt("server", self.server().map(|name| &**name));
         line = match (reason.and_then(rule_of_refusal), &decision) {

@@ -48,6 +48,8 @@ pub struct Metrics {
     rate_limited: IntCounterVec,
     token_used: IntCounterVec,
     decoy_used: IntCounterVec,
+    oauth_tokens: IntCounterVec,
+    cimd_rejected: IntCounterVec,
     upstream_errors: IntCounterVec,
     stream_cut: IntCounterVec,
     child_restarts: IntCounterVec,
@@ -92,6 +94,40 @@ pub enum Reload {
     Part,
     /// The last good one stays.
     Nothing,
+}
+
+/// What a client brings for tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenGrant {
+    /// A code.
+    Code,
+    /// A refresh token.
+    Refresh,
+    /// Nothing, or something else; or nobody looked, since the client did not prove that it is one.
+    Other,
+}
+
+impl TokenGrant {
+    const ALL: [Self; 3] = [Self::Code, Self::Refresh, Self::Other];
+    /// The client got tokens.
+    pub const SUCCESS: &str = "success";
+    /// It came with what was used before, which ended a grant.
+    pub const REPLAYED: &str = "replayed";
+    const USUAL: [&str; 4] = [Self::SUCCESS, Self::REPLAYED, "invalid_grant", "invalid_client"];
+
+    /// As the parameter `grant_type` says it (RFC 6749).
+    pub fn of(grant_type: Option<&str>) -> Self {
+        let is = |grant: &Self| *grant != Self::Other && grant_type == Some(grant.name());
+        Self::ALL.into_iter().find(is).unwrap_or(Self::Other)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Code => "authorization_code",
+            Self::Refresh => "refresh_token",
+            Self::Other => OTHER,
+        }
+    }
 }
 
 impl Reload {
@@ -158,6 +194,16 @@ impl Metrics {
                 &["token_name", "credential"],
             )?,
             decoy_used: counters("decoy_used_total", "Requests by a decoy, by token name.", &["token_name"])?,
+            oauth_tokens: counters(
+                "oauth_tokens_total",
+                "Requests of clients for tokens, by what they bring and what became of it.",
+                &["grant", "result"],
+            )?,
+            cimd_rejected: counters(
+                "cimd_rejected_total",
+                "Requests of clients whose metadata document cannot be used, by reason.",
+                &["reason"],
+            )?,
             upstream_errors: counters("upstream_errors_total", "Failures of servers.", &["server", "kind"])?,
             stream_cut: counters("stream_cut_total", "Streams that the gateway ended.", &["reason"])?,
             child_restarts: counters(
@@ -239,6 +285,11 @@ impl Metrics {
         for outcome in Reload::ALL {
             metrics.config_reloads.with_label_values(&[outcome.result()]);
         }
+        for grant in TokenGrant::ALL {
+            for result in TokenGrant::USUAL {
+                metrics.oauth_tokens.with_label_values(&[grant.name(), result]);
+            }
+        }
         for resource in Resource::ALL {
             metrics.capacity(resource.name(), 0, 0);
         }
@@ -285,6 +336,23 @@ impl Metrics {
     /// `decoy_used_total` of one decoy.
     pub fn decoy_used(&self, token_name: &str) -> IntCounter {
         self.decoy_used.with_label_values(&[token_name])
+    }
+
+    /// Counts a request for tokens; `result` is [`TokenGrant::SUCCESS`], [`TokenGrant::REPLAYED`], or the error that the client got.
+    pub fn oauth_token(&self, grant: TokenGrant, result: &'static str) {
+        self.oauth_tokens.with_label_values(&[grant.name(), result]).inc();
+    }
+
+    /// Shows these as reasons of `cimd_rejected_total`, too, though nothing was rejected yet.
+    pub fn cimd_reasons(&self, reasons: impl IntoIterator<Item = &'static str>) {
+        for reason in reasons {
+            self.cimd_rejected.with_label_values(&[reason]);
+        }
+    }
+
+    /// Counts a request of a client whose metadata document cannot be used.
+    pub fn cimd_rejected(&self, reason: &'static str) {
+        self.cimd_rejected.with_label_values(&[reason]).inc();
     }
 
     /// No credential of this name is a decoy any more.

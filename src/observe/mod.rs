@@ -16,7 +16,7 @@ pub use audit::{Audit, AuditedRequest};
 pub use end::End;
 pub use health::{Health, ServerFailure};
 pub use log::{Log, LogLine};
-pub use metrics::{Metrics, Reload, ServerMetrics};
+pub use metrics::{Metrics, Reload, ServerMetrics, TokenGrant};
 pub use observer::Observer;
 pub use record::Record;
 pub use recurring::{Group, Topic};

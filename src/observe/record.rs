@@ -341,6 +341,7 @@ impl Record {
             Principal::User(_) | Principal::Tenant(_) => line.text("principal", &principal.to_string()),
             Principal::Nobody | Principal::Token(_) => line,
         };
+        let line = line.opt("client", admission.and_then(|admission| admission.identity.client()));
         line.opt("server", metrics.map(ServerMetrics::name))
     }
 

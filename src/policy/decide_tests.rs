@@ -357,6 +357,7 @@ fn client(identity: &Identity, resource: &str, scope: &str, tags: ScopeTags) -> 
     const BASE: &str = "https://gate.example";
     let allowed = Allowed {
         client_id: "sgc_x".into(),
+        receiver: None,
         base: BASE.into(),
         audience: Audience::of(&format!("{BASE}{resource}"), BASE).unwrap(),
         scope: Scope::parse(scope, tags),

@@ -22,7 +22,7 @@ use crate::{
     identity::login::Logins,
     ledger::{Capacity, Ledger, Resource},
     memory::Memory,
-    oauth::Clients,
+    oauth::{Clients, NotAClient},
     observe::Observer,
     servers::{EndCause, ServerEntry},
     session::Registry,
@@ -64,6 +64,7 @@ impl GatewayState {
     /// State of a gateway that starts with `live`.
     pub fn new(live: Live, ledger: Ledger, observer: Arc<Observer>) -> Self {
         let Limits { max_connections, per_address, .. } = *live.limits;
+        observer.metrics.cimd_reasons(NotAClient::names());
         Self {
             observer,
             sessions: Registry::default(),

@@ -134,6 +134,17 @@ pub enum NotFetched {
 }
 
 impl NotFetched {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Busy,
+        Self::Unresolved,
+        Self::NotPublic,
+        Self::Unreachable,
+        Self::Redirect,
+        Self::NotADocument,
+        Self::Timeout,
+    ];
+
     /// As metrics and log call it.
     pub fn name(self) -> &'static str {
         match self {

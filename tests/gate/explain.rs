@@ -226,6 +226,7 @@ impl Access {
     fn allowed(&self, tags: ScopeTags) -> Arc<Allowed> {
         Arc::new(Allowed {
             client_id: self.client.into(),
+            receiver: None,
             base: BASE.into(),
             audience: Audience::of(&self.resource(), BASE).unwrap(),
             scope: Scope::parse(&self.scope, tags),

@@ -268,3 +268,51 @@ stories! {
     a_program_is_out_once_its_user_is_disabled: Disabled;
     a_program_is_out_once_its_user_is_no_more: Removed;
 }
+
+#[tokio::test]
+async fn log_and_audit_name_the_client_that_acts_for_somebody() {
+    let mut world = World::start().await;
+    let mut config = config(&world.tls, &world.server);
+    config["proxy"]["audit"] = json!({});
+    world.gate.reload(config);
+    let program = world.let_in(&mut world.browser(), "alice").await;
+    let (client, _behind) = world.stream(&program.access).await;
+    let who = [("principal", json!("user:alice")), ("client", json!("localhost")), ("server", json!("db"))];
+    world.gate.log.line("Authenticated request", &who).await;
+    world.gate.log.line("Audit", &who).await;
+    drop(client);
+    world.gate.log.line("Stream closed", &who).await;
+    // Nobody acts for a token of the config.
+    let _streams = world.stream(DEV).await;
+    for msg in ["Authenticated request", "Audit"] {
+        let line = world.gate.log.line(msg, &[("token_name", json!("dev"))]).await;
+        assert_eq!(line.get("client"), None, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_becomes_of_requests_for_tokens_is_counted() {
+    let world = World::start().await;
+    let counts = |grant: &str, result: &str, count: u32| {
+        let series = format!(r#"sluicegate_oauth_tokens_total{{grant="{grant}",result="{result}"}} {count}"#);
+        let metrics = world.gate.metrics();
+        assert!(metrics.contains(&format!("{series}\n")), "{series}\n{metrics}");
+    };
+    // What has not happened is 0.
+    counts("authorization_code", "replayed", 0);
+    let Program { id, code, refresh, .. } = world.let_in(&mut world.browser(), "alice").await;
+    counts("authorization_code", "success", 1);
+    assert_eq!(world.refreshed(&id, &refresh).await.0, 200);
+    counts("refresh_token", "success", 1);
+    world.refreshed(&id, "sgr_none").await;
+    counts("refresh_token", "invalid_grant", 1);
+    world.refreshed("sgc_none", &refresh).await;
+    counts("other", "invalid_client", 1);
+    world.token(&[("client_id", &id)]).await;
+    counts("other", "invalid_request", 1);
+    world.token(&[("client_id", &id), ("grant_type", "a word of a stranger")]).await;
+    counts("other", "unsupported_grant_type", 1);
+    world.token(&redemption(&id, &code)).await;
+    counts("authorization_code", "replayed", 1);
+    assert!(!world.gate.metrics().contains("stranger"));
+}

@@ -531,6 +531,30 @@ async fn nobody_is_sent_anywhere_as_long_as_it_is_not_known_who_asks() {
 }
 
 #[tokio::test]
+async fn documents_that_are_no_good_are_counted_by_what_is_wrong_with_them() {
+    let world = World::start().await;
+    world.internet.set("inside.example", &[&["10.0.0.1"]]);
+    let counts = |reason: &str, count: u32| {
+        let series = format!(r#"sluicegate_cimd_rejected_total{{reason="{reason}"}} {count}"#);
+        let metrics = world.gate.metrics();
+        assert!(metrics.contains(&format!("{series}\n")), "{series}\n{metrics}");
+    };
+    // What has not happened is 0.
+    counts("malformed", 0);
+    for (id, reason, count) in [
+        ("https://nowhere.example/client.json", "unresolved", 1),
+        // Not fetched again, and counted all the same.
+        ("https://nowhere.example/client.json", "unresolved", 2),
+        ("https://inside.example/client.json", "not_public", 1),
+    ] {
+        assert_trouble(&world.browser().get(&target(&asking(id, "https://app.example/cb"))).await);
+        counts(reason, count);
+    }
+    assert_eq!((world.internet.resolved(), world.internet.connected().len()), (2, 0));
+    assert!(!world.gate.metrics().contains("nowhere.example"));
+}
+
+#[tokio::test]
 async fn what_else_is_wrong_is_for_the_client_which_learns_it_by_a_redirect() {
     let world = World::start().await;
     let id = world.registered("https://app.example/cb?x=1").await;

@@ -7,7 +7,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::header::AUTHORIZATION;
 use zeroize::Zeroizing;
 
-use super::{form::Form, refusal::Refusal, request::OauthRequest, visit::registrar};
+use super::{
+    form::Form,
+    refusal::Refusal,
+    request::OauthRequest,
+    visit::{find_client, registrar},
+};
 use crate::{
     error::{Error, ErrorKind},
     oauth::{Client, NotAClient, NotFound},
@@ -41,11 +46,12 @@ pub(super) async fn proved(
         Err(refusal) => return Ok(Err(refusal)),
     };
     let Shown { id, secret, by_field } = shown;
-    let clients = &request.shared.clients;
-    let registrar = registrar(request)?;
     let found = match let_in {
-        LetIn::Now => clients.find(&id, request.config, &registrar, request.address_block()).await,
-        LetIn::Ever => clients.known(&id, request.config, &registrar).ok_or(NotFound::Unknown),
+        LetIn::Now => find_client(request, &id).await?,
+        LetIn::Ever => {
+            let known = request.shared.clients.known(&id, request.config, &registrar(request)?);
+            known.ok_or(NotFound::Unknown)
+        }
     };
     let client = match found {
         Ok(client) => client,

@@ -35,6 +35,7 @@ use crate::{
         scope::Scope,
     },
     oauth::Client,
+    observe::TokenGrant,
     state::Live,
 };
 
@@ -52,12 +53,29 @@ struct Given {
     scope: Arc<str>,
 }
 
-/// Answers one.
+/// Answers one, and counts what became of it.
 pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
+    let mut grant = TokenGrant::Other;
+    let answered = answered(request, &mut grant).await;
+    let result = match &answered {
+        Ok(Ok(_)) => TokenGrant::SUCCESS,
+        Ok(Err(refusal)) => refusal.counted,
+        Err(error) => error.kind.code(),
+    };
+    request.shared.observer.metrics.oauth_token(grant, result);
+    answered.map(|answered| answered.unwrap_or_else(Refusal::into_response))
+}
+
+/// The answer with tokens, if there are any. Says what the client brings for them.
+async fn answered(
+    request: &OauthRequest<'_>,
+    grant: &mut TokenGrant,
+) -> Result<Result<Response<Payload>, Refusal>, Error> {
     let (form, client) = match proved(request, LetIn::Now).await? {
         Ok(proved) => proved,
-        Err(refusal) => return Ok(refusal.into_response()),
+        Err(refusal) => return Ok(Err(refusal)),
     };
+    *grant = TokenGrant::of(form.get("grant_type"));
     let given = match form.get("grant_type") {
         Some("authorization_code") => redeemed(request, &form, &client).await?,
         Some("refresh_token") => refreshed(request, &form, &client).await?,
@@ -68,8 +86,8 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         None => Err(Refusal::request("grant_type is missing.")),
     };
     match given {
-        Ok(given) => tokens(request, &given),
-        Err(refusal) => Ok(refusal.into_response()),
+        Ok(given) => tokens(request, &given).map(Ok),
+        Err(refusal) => Ok(Err(refusal)),
     }
 }
 
@@ -135,7 +153,7 @@ async fn redeemed(
         Err(NotRedeemed::Refused(objection)) => return objected(request, objection).map(Err),
         Err(NotRedeemed::Replayed(principal)) => {
             replayed(request, &principal, "A code was used again: what it brought is ended");
-            return failed(request, Refusal::GRANT).map(Err);
+            return failed(request, Refusal::REPLAYED).map(Err);
         }
         Err(NotRedeemed::Full) => {
             return Err(ErrorKind::Unavailable.with_cause("there are as many grants as may be"));
@@ -200,7 +218,7 @@ async fn refreshed(
         Err(NotRefreshed::Refused(objection)) => return objected(request, objection).map(Err),
         Err(NotRefreshed::Replayed(principal)) => {
             replayed(request, &principal, "A refresh token of a client was used again: its grant is ended");
-            return failed(request, Refusal::GRANT).map(Err);
+            return failed(request, Refusal::REPLAYED).map(Err);
         }
         Err(NotRefreshed::Down) => return Err(Error::logins_not_kept()),
     };

@@ -96,10 +96,6 @@ impl<'a> Visit<'a> {
         self.signed_in = Cookie::Login.end(self.reach);
     }
 
-    pub(super) fn registrar(&self) -> Result<Registrar, Error> {
-        registrar(self.request)
-    }
-
     fn flows(&self) -> Result<Flows, Error> {
         let key =
             self.request.shared.logins.key(Purpose::PendingRequest).map_err(|_| Error::logins_not_kept())?;
@@ -194,10 +190,7 @@ impl<'a> Visit<'a> {
 
     /// The client of this id, or the page that says why it is none.
     pub(super) async fn client(&self, id: &str) -> Result<Result<Arc<Client>, Response<Payload>>, Error> {
-        let OauthRequest { shared, config, .. } = *self.request;
-        let address = self.request.address_block();
-        let found = shared.clients.find(id, config, &self.registrar()?, address).await;
-        Ok(found.map_err(|why| self.unknown_client(why)))
+        Ok(find_client(self.request, id).await?.map_err(|why| self.unknown_client(why)))
     }
 
     /// The page that says that nobody is sent to `redirect_uri`.
@@ -216,11 +209,6 @@ impl<'a> Visit<'a> {
             }
             NotFound::Document(why) => ("What this program says of itself cannot be used.", Some(why.name())),
         };
-        if let Some(reason) = detail {
-            let log = &self.request.shared.observer.log;
-            let msg = "The metadata document of a client cannot be used";
-            log.line(Level::Debug, msg).text("reason", reason).send();
-        }
         let is_for_now = matches!(why, NotFound::Document(why) if why.is_for_now());
         self.trouble(sentence, detail, if is_for_now { WayOn::StartAgain } else { WayOn::AddAnew })
     }
@@ -307,6 +295,21 @@ pub(super) fn target(
         query.append_pair("iss", issuer);
     }
     Ok(url)
+}
+
+/// The client of this id. If it has a document that is no good, that is counted.
+pub(super) async fn find_client(
+    request: &OauthRequest<'_>,
+    id: &str,
+) -> Result<Result<Arc<Client>, NotFound>, Error> {
+    let OauthRequest { shared, config, .. } = *request;
+    let found = shared.clients.find(id, config, &registrar(request)?, request.address_block()).await;
+    if let Err(NotFound::Document(why)) = found {
+        shared.observer.metrics.cimd_rejected(why.name());
+        let msg = "The metadata document of a client cannot be used";
+        shared.observer.log.line(Level::Debug, msg).plain("reason", why.name()).send();
+    }
+    Ok(found)
 }
 
 pub(super) fn registrar(request: &OauthRequest<'_>) -> Result<Registrar, Error> {

@@ -57,7 +57,10 @@ impl Live {
         if is_access {
             grants.note_use(grant, now);
         }
-        opened.insert(digest, token);
+        // What another gateway has begun a moment ago is not known whole yet.
+        if caller.identity.allowed.as_ref().is_none_or(|allowed| allowed.receiver.is_some()) {
+            opened.insert(digest, token);
+        }
         Some(caller)
     }
 
@@ -87,8 +90,10 @@ impl Live {
         let config = self.config.oauth.as_ref()?;
         let AccessClaims { principal, grant, fingerprint, client_id, resource, scope, .. } = claims;
         let slot = self.slot_of_login(principal, *fingerprint)?;
+        let client = self.logins.grants().and_then(|grants| grants.client_of(*grant, self.clock.now()));
         let allowed = Allowed {
             client_id: Arc::clone(client_id),
+            receiver: client.map(|client| Arc::clone(&client.redirect_host)),
             base: Arc::clone(&config.base),
             audience: Audience::of(resource, &config.base)?,
             scope: Scope::parse(scope, config.scope_tags),
