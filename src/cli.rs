@@ -80,7 +80,17 @@ Examples:
         log: LogArgs,
     },
     /// Run a gateway with a certificate, a token and a server made on the spot, and show what to try
-    Demo,
+    #[command(after_help = "\
+Ctrl-C ends it, and nothing is left behind.
+
+Examples:
+  sluicegate demo                        HTTPS and a token, with a curl line for each thing to try
+  sluicegate demo --oauth                a user and a password; a program logs in and tells each step")]
+    Demo {
+        /// With logins (OAuth) in place of the token: a program logs in by itself, then it is your turn
+        #[arg(long)]
+        oauth: bool,
+    },
     /// Find every problem in a config without opening a port or running a command
     #[command(after_help = "\
 Problems go to standard error, each on a line of its own: file:line:column: key.path: what is wrong, and how to mend
@@ -171,7 +181,7 @@ fn command(command: Command) -> Result<ExitCode, String> {
             let flags = LogFlags { level: log.log_level, format: log.log_format };
             crate::gateway::serve(&path, ca_out.as_deref(), flags)
         }
-        Command::Demo => crate::demo::run(),
+        Command::Demo { oauth } => crate::demo::run(oauth),
         Command::Check(file) => check(&file.path()?),
         Command::Explain(question) => explain::run(question)?,
         Command::Init { file } => token::with_token(|token| init(&file, token)),

@@ -15,6 +15,7 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sluicegate::demo;
+use test_support::harness::{PATIENCE, until};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
@@ -476,4 +477,157 @@ fn it_also_runs_inside_a_local_set() {
         demo.stop.send(()).unwrap();
         served.await.unwrap().unwrap();
     });
+}
+
+/// `sluicegate demo --oauth` as a process of its own; killed when dropped.
+struct WithOauth {
+    child: std::process::Child,
+    /// All that it prints up to the end of its guide.
+    told: String,
+    tmp: tempfile::TempDir,
+}
+
+impl WithOauth {
+    async fn start() -> Self {
+        let tmp = tempfile::TempDir::new().unwrap();
+        let mut command = std::process::Command::new(test_support::process::program());
+        command.args(["demo", "--oauth"]).env("TMPDIR", tmp.path()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let out = io::BufReader::new(child.stdout.take().unwrap());
+        let reading = tokio::task::spawn_blocking(|| {
+            let mut told = String::new();
+            for line in io::BufRead::lines(out) {
+                let line = line.unwrap();
+                told.push_str(&line);
+                told.push('\n');
+                // The last line that it prints by itself.
+                if line.trim_start().starts_with("{\"mcpServers\"") {
+                    break;
+                }
+            }
+            told
+        });
+        let told = tokio::time::timeout(PATIENCE, reading).await.expect("it tells nothing more").unwrap();
+        Self { child, told, tmp }
+    }
+
+    /// What stands behind a word of the guide.
+    fn value(&self, name: &str) -> &str {
+        let line = self.told.lines().find_map(|line| line.trim_start().strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name}: {}", self.told)).split_whitespace().next().unwrap()
+    }
+
+    async fn end(mut self) {
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&self.child),
+            rustix::process::Signal::TERM,
+        )
+        .unwrap();
+        let mut status = None;
+        until("the end of the demo", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        assert!(status.unwrap().success());
+        assert_eq!(std::fs::read_dir(self.tmp.path()).unwrap().count(), 0, "something is left behind");
+    }
+}
+
+impl Drop for WithOauth {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A browser's request to the gateway: status, head and body.
+async fn browse(
+    addr: SocketAddr,
+    method: Method,
+    target: &str,
+    cookie: &str,
+    form: &str,
+) -> (u16, HeaderMap, String) {
+    let socket = TcpStream::connect(addr).await.unwrap();
+    let (mut client, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header("host", addr.to_string())
+        .header("origin", format!("http://{addr}"))
+        .header("cookie", cookie)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Full::<Bytes>::new(form.to_owned().into()))
+        .unwrap();
+    let (head, body) = client.send_request(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (head.status.as_u16(), head.headers, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_program_logs_in_by_itself_and_then_it_is_the_turn_of_whoever_started_the_demo() {
+    let demo = WithOauth::start().await;
+    let (_, story) = demo.told.split_once("What the program did").unwrap_or_else(|| panic!("{}", demo.told));
+    // Each step, in order: what was sent, and what came back.
+    let mut rest = story;
+    for step in [
+        "> POST /demo/mcp  tools/list",
+        "< 401  WWW-Authenticate: Bearer realm=",
+        "> GET /.well-known/oauth-protected-resource/demo/mcp",
+        "> GET /.well-known/oauth-authorization-server",
+        "> POST /register",
+        "< 201  client_id sgc_",
+        "> GET /authorize?response_type=code",
+        "< 200  the page \"Sign in\"",
+        "> POST /oauth/login  username=alice",
+        "< 200  the page \"Let Demo program in?\"",
+        "> POST /oauth/consent  answer=approve",
+        "?code=",
+        "> POST /token  grant_type=authorization_code",
+        "< 200  access_token sga_",
+        "> POST /demo/mcp  tools/list, Authorization: Bearer sga_",
+        "< 200  echo, clock, countdown",
+        "tools/call echo",
+        "< 200  \"hello\"",
+        "> POST /token  grant_type=refresh_token",
+        "< 200  access_token sga_",
+        "> POST /revoke",
+        "> POST /demo/mcp  tools/list, Authorization: Bearer sga_",
+        "< 401  error invalid_token",
+        "Your turn.",
+    ] {
+        let (_, behind) = rest.split_once(step).unwrap_or_else(|| panic!("no {step}:\n{rest}\n---\n{story}"));
+        rest = behind;
+    }
+    // All secrets are longer than this, and no word is.
+    let is_long = |word: &&str| word.len() > 40;
+    let words =
+        story.split(|character: char| !character.is_ascii_alphanumeric() && !"-_".contains(character));
+    assert_eq!(words.filter(is_long).collect::<Vec<_>>(), Vec::<&str>::new());
+    let password = demo.value("password");
+    assert_eq!(
+        demo.told.matches(password).count(),
+        1,
+        "the password is shown where it is for whoever reads, and nowhere else"
+    );
+
+    let url: url::Url = demo.value("URL").parse().unwrap();
+    let addr = SocketAddr::from(([127, 0, 0, 1], url.port().unwrap()));
+    let (status, headers, page) = browse(addr, Method::GET, "/oauth/login", "", "").await;
+    assert_eq!(status, 200, "{page}");
+    let cookie =
+        |headers: &HeaderMap| headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let csrf = page.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let form = format!("csrf={csrf}&username={}&password={password}", demo.value("user"));
+    let (status, signed_in, page) =
+        browse(addr, Method::POST, "/oauth/login", &cookie(&headers), &form).await;
+    assert_eq!((status, &signed_in["location"]), (302, &"/oauth".parse().unwrap()), "{page}");
+    let (status, _, page) = browse(addr, Method::GET, "/oauth", &cookie(&signed_in), "").await;
+    assert!(
+        status == 200 && page.contains("No program has been let in."),
+        "what it had is given back: {page}"
+    );
+    demo.end().await;
 }

@@ -4,11 +4,14 @@
 //! `/mcp` (2025-03-26 to 2026-07-28) and HTTP+SSE on `/sse` and `/message` (2024-11-05). It has no part in the gateway.
 
 mod modern;
+mod program;
 mod response;
 mod rpc;
 mod run;
 mod sessions;
 mod tools;
+mod wire;
+mod with_oauth;
 
 use std::{convert::Infallible, io, mem, pin::pin, sync::Arc, time::Duration};
 

@@ -42,7 +42,7 @@ pub struct ClientRequest<'a> {
 
 /// What a server answered: the head, and the body as it comes.
 pub struct ClientResponse {
-    /// The status, which is no redirect and asks for no credential.
+    /// The status. Of [`Client::send`], it is no redirect and asks for no credential.
     pub status: StatusCode,
     /// Header fields.
     pub headers: HeaderMap,
@@ -59,15 +59,37 @@ impl Client {
         request: ClientRequest<'_>,
         on_sent: impl Fn(),
     ) -> Result<ClientResponse, Error> {
-        let transport = match self.pool.take(&self.origin) {
-            Some(transport) => transport,
-            None => self.origin.connect(self.connect_timeout, false).await?,
-        };
-        self.send_over(transport, request, on_sent).await
+        self.send_over(self.transport().await?, request, on_sent).await
     }
 
-    /// The same on a connection that is there.
+    /// The same, where a redirect or a challenge is an answer, too.
+    pub async fn ask(&self, request: ClientRequest<'_>) -> Result<ClientResponse, Error> {
+        self.answered_over(self.transport().await?, request, || ()).await?.plain()
+    }
+
+    /// [`Client::send`] on a connection that is there.
     pub(super) async fn send_over(
+        &self,
+        transport: UpstreamSocket,
+        request: ClientRequest<'_>,
+        on_sent: impl Fn(),
+    ) -> Result<ClientResponse, Error> {
+        let response = self.answered_over(transport, request, on_sent).await?;
+        ErrorKind::refuse_challenge(response.status)?;
+        if response.status.is_redirection() {
+            return Err(ErrorKind::UpstreamRedirect.into());
+        }
+        response.plain()
+    }
+
+    async fn transport(&self) -> Result<UpstreamSocket, Error> {
+        match self.pool.take(&self.origin) {
+            Some(transport) => Ok(transport),
+            None => self.origin.connect(self.connect_timeout, false).await,
+        }
+    }
+
+    async fn answered_over(
         &self,
         transport: UpstreamSocket,
         request: ClientRequest<'_>,
@@ -89,14 +111,6 @@ impl Client {
         let (head, first) = tokio::time::timeout(self.head_timeout, answered)
             .await
             .map_err(|_| ErrorKind::UpstreamTimeout.with_cause("no response head in time"))??;
-        ErrorKind::refuse_challenge(head.status)?;
-        if head.status.is_redirection() {
-            return Err(ErrorKind::UpstreamRedirect.into());
-        }
-        if is_coded(&head.headers) {
-            return Err(ErrorKind::UpstreamUnreachable
-                .with_cause("the response is compressed although identity was asked for"));
-        }
         let body = exchange.into_body(&head, first);
         Ok(ClientResponse { status: head.status, headers: head.headers, body })
     }
@@ -120,6 +134,17 @@ impl Client {
             }
         }
         out
+    }
+}
+
+impl ClientResponse {
+    /// Itself, if its body is not compressed: nobody asked for that.
+    fn plain(self) -> Result<Self, Error> {
+        if is_coded(&self.headers) {
+            return Err(ErrorKind::UpstreamUnreachable
+                .with_cause("the response is compressed although identity was asked for"));
+        }
+        Ok(self)
     }
 }
 
