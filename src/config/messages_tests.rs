@@ -359,7 +359,8 @@ fn every_word_that_another_program_has_is_known() {
         mcpTemplates templateSettings instructionTemplates master_oauth hosting logging routing security gallery app \
         lazyLoading groups addr tokens baseURL kind url command";
     const AUTH: &str = "type options token idp googleClientId googleClientSecret googleRedirectUri allowedDomains assign \
-        issuers idJag allowedOrgs firestoreDatabase firestoreCollection gcpProject allowedOrigins location paramName prefix";
+        issuers idJag allowedOrgs firestoreDatabase firestoreCollection gcpProject allowedOrigins allowedRedirectUriHosts \
+        allowAnyRedirectUriHost dangerouslyAcceptIssuerAudience location paramName prefix";
     const CLIENT: &str = "grants jwks secret redirectUri scopes clientId";
     const TOKEN: &str = "token hash secret expiry expiresAt ttl role scopes env file name";
     let all = key::objects(&table::ROOT);

@@ -341,11 +341,35 @@ static TABLE: &[Meaning] = &[
     way(
         AUTH,
         "idp googleclientid googleclientsecret googleredirecturi clientid clientsecret redirecturi alloweddomains \
-         allowedorgs assign idjag issuers allowedorigins gcpproject firestoredatabase firestorecollection oauth oidc provider \
-         audience jwksuri sessionsecret",
+         allowedorgs assign idjag issuers oauth oidc provider audience jwksuri sessionsecret",
         "",
         "logins at an identity provider, and tokens of one, are not supported yet; remove it, and name those who log in under \
          `users`",
+    ),
+    way(
+        AUTH,
+        "allowedorigins",
+        "",
+        "is `proxy.allowedOrigins` here; pages of every origin may register and fetch tokens, where no cookie is read",
+    ),
+    way(
+        AUTH,
+        "allowedredirecturihosts allowanyredirecturihost",
+        "registration",
+        "is `registration` here: \"open\", or a list of hosts without scheme and port, as in [\"claude.ai\"]; clients on the \
+         user's own machine may come in any case",
+    ),
+    way(
+        AUTH,
+        "gcpproject firestoredatabase firestorecollection",
+        "",
+        "logins are kept in a file of `proxy.stateDir`, or with `\"storage\": \"memory\"` not at all; remove it",
+    ),
+    way(
+        AUTH,
+        "dangerouslyacceptissueraudience",
+        "",
+        "a client that names no place has a token for all that its user may use, unless `requireResource` is true; remove it",
     ),
     way(
         CLIENT,
