@@ -290,7 +290,7 @@ impl BridgedRequest<'_> {
         });
         let view = admitted.entry.tool_view(&admitted.caller);
         if let Some(view) = &view
-            && let Err(refusal) = link::filter::check(&message, view)
+            && let Err(refusal) = link::filter::check(&message, view, None)
         {
             return match refusal {
                 Some(FromServer::Failed { error, .. }) => Err(error),
@@ -343,7 +343,8 @@ impl BridgedRequest<'_> {
             link.from_server = link::filter::lists_of(link.from_server, view, report);
         }
         let id = message.response_id().cloned();
-        let outbound = Outbound { message, params, trace: self.trace(), called: self.called.clone() };
+        let (trace, called) = (self.trace(), self.called.clone());
+        let outbound = Outbound { params, trace, called, ..message.into() };
         let outbound = ToServer::Message(outbound);
         let sent = self.within(self.patience, link.to_server.send(outbound)).await?;
         sent.map_err(|_| ErrorKind::UpstreamUnreachable.with_cause("it ended"))?;
@@ -511,7 +512,9 @@ impl BridgedRequest<'_> {
             "initialize" => Wants { stream: false, resumable: false, ..self.wants() },
             _ => self.wants(),
         };
-        let outbound = Outbound { trace: self.trace(), called: self.called.clone(), ..message.into() };
+        // What there is in a session is there for whoever began it; but scopes are asked of each request by itself.
+        let by = Some(Arc::clone(&self.admitted.caller.identity));
+        let outbound = Outbound { trace: self.trace(), called: self.called.clone(), by, ..message.into() };
         let mut reply = pin!(session.post(outbound, wants));
         let is_late =
             |answered: &Result<_, Error>| matches!(answered, Err(e) if e.kind == ErrorKind::UpstreamTimeout);

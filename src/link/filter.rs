@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::{FromServer, QUEUE, ToServer};
 use crate::{
     error::{Error, ErrorKind},
+    identity::Identity,
     mcp::{
         codes::INVALID_PARAMS,
         message::{self, Id, Message},
@@ -60,7 +61,7 @@ impl Filter {
     /// Whether what a client sends may reach the server. The error is what the client gets instead; a notification gets nothing.
     pub fn outward(&self, sent: &ToServer) -> Result<(), Option<FromServer>> {
         match (sent, (self.tools)()) {
-            (ToServer::Message(sent), Some(view)) => check(&sent.message, &view),
+            (ToServer::Message(sent), Some(view)) => check(&sent.message, &view, sent.by.as_deref()),
             _ => Ok(()),
         }
     }
@@ -85,13 +86,14 @@ pub fn lists_of(
     filtered
 }
 
-/// Whether a message may reach the server. The error is what its client gets instead; a notification gets nothing.
-pub fn check(message: &Message, view: &ToolView) -> Result<(), Option<FromServer>> {
+/// Whether a message may reach the server. `by` is who sent it, where that is not who the tools are for. The error is what its client
+/// gets instead; a notification gets nothing.
+pub fn check(message: &Message, view: &ToolView, by: Option<&Identity>) -> Result<(), Option<FromServer>> {
     if message.method() != TOOLS_CALL {
         return Ok(());
     }
     let refusal = match message.name() {
-        Some(name) => match view.call(name) {
+        Some(name) => match view.call(name, by) {
             ToolCall::Passes => return Ok(()),
             ToolCall::Hidden => Cow::Owned(format!("Unknown tool: {name}")),
             ToolCall::Forbidden(error) => {

@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     error::{Error, ErrorKind},
+    identity::Identity,
     mcp::message::{Id, Message},
 };
 
@@ -64,6 +65,8 @@ pub struct Outbound {
     pub trace: Vec<(HeaderName, HeaderValue)>,
     /// Where all servers as one say whose tool it calls, if somebody asks.
     pub called: Option<CalledTool>,
+    /// Who sent it, if that may be somebody with a wider scope than whoever began the conversation.
+    pub by: Option<Arc<Identity>>,
 }
 
 /// The server whose tool is called, and its own name for that; empty until it is known.
@@ -95,7 +98,7 @@ pub enum FromServer {
 
 impl From<Message> for Outbound {
     fn from(message: Message) -> Self {
-        Self { message, params: Vec::new(), trace: Vec::new(), called: None }
+        Self { message, params: Vec::new(), trace: Vec::new(), called: None, by: None }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    config::{Server, ToolAccess, ToolFilter, ToolRules},
+    config::{RuleSubject, Server, ToolAccess, ToolFilter, ToolRules},
     error::Error,
     identity::Identity,
     policy::decide::is_admin_of_all,
@@ -67,26 +67,28 @@ impl ToolView {
 
     /// Whether the tool is listed.
     pub fn lists(&self, tool: &str) -> bool {
-        self.passes_filter(tool) && !matches!(self.ruled(tool), ToolAccess::Hidden(_))
+        self.passes_filter(tool) && !matches!(self.ruled(tool, None), ToolAccess::Hidden(_))
     }
 
     /// Whether the tool may be called.
     pub fn may_call(&self, tool: &str) -> bool {
-        self.passes_filter(tool) && matches!(self.ruled(tool), ToolAccess::Unruled | ToolAccess::Met(_))
+        self.passes_filter(tool) && matches!(self.ruled(tool, None), ToolAccess::Unruled | ToolAccess::Met(_))
     }
 
-    /// What becomes of a call of the tool.
-    pub fn call(&self, tool: &str) -> ToolCall {
+    /// What becomes of a call of the tool. `by` is who makes it, where that is not who this is for: scopes hide no tool, so it is the
+    /// caller's that count.
+    pub fn call(&self, tool: &str, by: Option<&Identity>) -> ToolCall {
         if !self.passes_filter(tool) {
             return ToolCall::Hidden;
         }
-        match (self.ruled(tool), &self.rules) {
+        match (self.ruled(tool, by), &self.rules) {
             (ToolAccess::Forbidden(at), Some((rules, _))) => {
                 let requirement = rules.get(at).map(|rule| rule.requirement());
                 ToolCall::Forbidden(Error::tool_forbidden(requirement.unwrap_or_default()))
             }
             (ToolAccess::OutOfScope(_), Some((rules, identity))) => {
-                ToolCall::Forbidden(Error::out_of_scope(identity.scope_with(rules.scopes(tool))))
+                let scope = by.unwrap_or(identity).scope_with(rules.scopes(tool));
+                ToolCall::Forbidden(Error::out_of_scope(scope))
             }
             (ToolAccess::Unruled | ToolAccess::Met(_), _) => ToolCall::Passes,
             _ => ToolCall::Hidden,
@@ -97,10 +99,14 @@ impl ToolView {
         self.filter.as_ref().is_none_or(|filter| filter.passes(tool))
     }
 
-    fn ruled(&self, tool: &str) -> ToolAccess {
-        let rules = self.rules.as_ref();
-        let access = rules
-            .map_or(ToolAccess::Unruled, |(rules, identity)| rules.access(tool, identity.rule_subject()));
+    fn ruled(&self, tool: &str, by: Option<&Identity>) -> ToolAccess {
+        let access = self.rules.as_ref().map_or(ToolAccess::Unruled, |(rules, identity)| {
+            let subject = identity.rule_subject().map(|of| match by {
+                Some(by) => RuleSubject { scopes: by.rule_subject().and_then(|by| by.scopes), ..of },
+                None => of,
+            });
+            rules.access(tool, subject)
+        });
         match access {
             ToolAccess::Hidden(at) | ToolAccess::Forbidden(at) if self.is_admin_of_all => ToolAccess::Met(at),
             access => access,

@@ -137,7 +137,7 @@ impl Tools {
 impl BodyCheck {
     /// The error that a refusal is: a tool that is not hidden says what it requires.
     fn error(&self, refusal: Refusal) -> Error {
-        match (refusal, self.guard.name().map(|name| self.view.call(name))) {
+        match (refusal, self.guard.name().map(|name| self.view.call(name, None))) {
             (Refusal::Hidden, Some(ToolCall::Forbidden(error))) => error,
             _ => refused(refusal),
         }

@@ -348,6 +348,13 @@ impl Session {
         wants: Wants,
         reply: oneshot::Sender<SessionReply>,
     ) {
+        let progress_token = outbound.message.progress_token().cloned();
+        let message = ToServer::Message(outbound);
+        let passes = self.filter.outward(&message);
+        // Over HTTP+SSE, too, the answer to the message says what it takes.
+        if let Err(Some(FromServer::Failed { error, .. })) = passes {
+            return drop(reply.send(SessionReply::Refused(error)));
+        }
         self.serial += 1;
         let client = if self.is_sse {
             let _ = reply.send(SessionReply::Accepted);
@@ -355,14 +362,12 @@ impl Session {
         } else {
             CallClient::Waits(reply)
         };
-        let progress_token = outbound.message.progress_token().cloned();
         let mut call = PendingCall { serial: self.serial, progress_token, _names: names, wants, client };
         if wants.stream {
             call.stream();
         }
         self.calls.insert(id, call);
-        let message = ToServer::Message(outbound);
-        match self.filter.outward(&message) {
+        match passes {
             Ok(()) => self.to_server.push_back(message),
             Err(answer) => answer.into_iter().for_each(|answer| self.came(answer)),
         }

@@ -10,7 +10,7 @@ use sluicegate::identity::{
 
 use crate::{
     harness::{CI, DEV, Gate, field, get, post},
-    mcp::{call, modern, modern_call, names},
+    mcp::{Session, SseSession, call, modern, modern_call, names, text},
     recorder::Recorder,
 };
 
@@ -383,6 +383,40 @@ async fn a_tool_that_asks_for_more_is_listed_and_a_call_says_what_it_takes() {
     assert_eq!((status, field(&head, "www-authenticate")), (403, Some(&*wanted)));
     assert_eq!(gate.ask(&post("/db/mcp", &wide, "", &write)).await.0, 200);
     assert_eq!(gate.ask(&post("/db/mcp", &narrow, "", &call(1, "read_row", json!({})))).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_session_goes_on_with_what_its_client_was_allowed_meanwhile() {
+    let server = Recorder::start().await;
+    let gate = gate(&server, json!({})).await;
+    let narrow: &str = token(&gate, "", "mcp").leak();
+    let wide: &str = token(&gate, "", "mcp own:write").leak();
+    for (place, tool) in [("/own/mcp", "write"), ("/mcp", "own__write")] {
+        let session = Session::open(&gate, place, narrow).await;
+        let write = |id| call(id, tool, json!({}));
+        let refused = async |session: &Session, id| {
+            let mut client = session.sent(&write(id)).await;
+            let (status, head, _) = client.response().await;
+            let challenge = field(&head, "www-authenticate").unwrap();
+            assert!(status == 403 && challenge.contains(r#"scope="mcp own:write""#), "{place} {head}");
+        };
+        refused(&session, 1).await;
+        // Its user was asked, and said yes; and so says the config of a token without a scope.
+        assert_eq!(text(&session.by(wide).ask(&write(2)).await), "", "{place}");
+        assert_eq!(text(&session.by(DEV).ask(&write(3)).await), "", "{place}");
+        // Another client of the same user was not allowed that.
+        refused(&session, 4).await;
+    }
+    // What was begun with more is nothing to whoever has less.
+    let session = Session::open(&gate, "/own/mcp", wide).await;
+    assert_eq!(session.by(narrow).post(&call(1, "read", json!({}))).await.0, 404);
+    // Over HTTP+SSE, too, the answer to the message says what it takes.
+    let mut session = SseSession::open(&gate, "/own/sse", narrow).await;
+    let (status, head, _) = gate.ask(&post(&session.url, narrow, "", &call(1, "write", json!({})))).await;
+    let challenge = field(&head, "www-authenticate").unwrap_or_default();
+    assert!(status == 403 && challenge.contains(r#"scope="mcp own:write""#), "{head}");
+    assert_eq!(gate.ask(&post(&session.url, wide, "", &call(2, "write", json!({})))).await.0, 202);
+    assert_eq!(session.event().await["id"], 2);
 }
 
 #[tokio::test]

@@ -284,7 +284,7 @@ impl Client {
         let text = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string();
         let message = Message::parse(text.into()).unwrap();
         let field = (HeaderName::from_static("mcp-param-region"), http::HeaderValue::from_static("us-west1"));
-        let outbound = Outbound { message, params: vec![field], trace: Vec::new(), called: None };
+        let outbound = Outbound { params: vec![field], ..message.into() };
         self.link.to_server.send(ToServer::Message(outbound)).await.unwrap();
     }
 

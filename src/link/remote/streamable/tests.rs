@@ -129,12 +129,8 @@ async fn fields_that_came_with_a_request_go_on_with_it() {
     let link = open(upstream.http_server(StreamableHttp));
     let params =
         vec![(http::HeaderName::from_static("mcp-param-region"), http::HeaderValue::from_static("eu"))];
-    let outbound = Outbound {
-        message: message(modern(1, "tools/call", json!({ "name": "a" }))),
-        params,
-        trace: Vec::new(),
-        called: None,
-    };
+    let called = message(modern(1, "tools/call", json!({ "name": "a" })));
+    let outbound = Outbound { params, ..called.into() };
     link.to_server.send(ToServer::Message(outbound)).await.unwrap();
     let (_peer, request) = upstream.request().await;
     assert_eq!(request.line(), "POST /mcp?key=1");
