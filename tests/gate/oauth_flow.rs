@@ -140,7 +140,7 @@ fn redemption<'a>(id: &'a str, code: &'a str) -> [(&'a str, &'a str); 5] {
 }
 
 /// The form at `/oauth` by which the only program is revoked.
-fn revocation(page: &Got) -> (String, [String; 2]) {
+pub fn revocation(page: &Got) -> (String, [String; 2]) {
     let (before, _) = page.body.split_once("aria-label=\"Revoke A program\"").expect("a button");
     let (_, form) = before.rsplit_once("<form method=\"post\" action=\"").unwrap();
     let value = |name| {

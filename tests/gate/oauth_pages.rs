@@ -172,11 +172,11 @@ pub async fn approve(browser: &mut Browser<'_>, page: &Got, scopes: &[&str]) -> 
     browser.submit("/oauth/consent", &form).await
 }
 
-fn is_sign_in(page: &Got) -> bool {
+pub fn is_sign_in(page: &Got) -> bool {
     page.asks_for("password")
 }
 
-fn is_consent(page: &Got) -> bool {
+pub fn is_consent(page: &Got) -> bool {
     page.status == 200 && page.body.contains("action=\"/oauth/consent\"")
 }
 
@@ -249,135 +249,6 @@ fn document(id: &str, name: &str, redirect_uris: &[&str]) -> Value {
         "response_types": ["code"],
         "token_endpoint_auth_method": "none",
     })
-}
-
-/// What a request says in place of what all say.
-type Changes<'a> = Vec<(&'static str, Option<&'a str>)>;
-
-#[tokio::test]
-async fn each_client_as_it_is_out_there_comes_to_its_code() {
-    const CLAUDE: &str = "https://claude.ai/oauth/mcp-oauth-client-metadata";
-    const VSCODE: &str = "https://vscode.dev/oauth/client-metadata.json";
-    const CHATGPT: &str = "https://chatgpt.com/oauth/client.json";
-    let world = World::start().await;
-    let documents = [
-        document(
-            CLAUDE,
-            "Claude",
-            &[
-                "https://claude.ai/api/mcp/auth_callback",
-                "https://claude.com/api/mcp/auth_callback",
-                "http://localhost/callback",
-            ],
-        ),
-        document(VSCODE, "Visual Studio Code", &["http://127.0.0.1:33418", "https://vscode.dev/redirect"]),
-        document(
-            CHATGPT,
-            "ChatGPT",
-            &[
-                "https://chatgpt.com/connector/oauth/abc",
-                "https://chatgpt.com/connector_platform_oauth_redirect",
-            ],
-        ),
-    ];
-    let cursor = json!({
-        "client_name": "Cursor",
-        "redirect_uris": ["cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"],
-        "grant_types": ["authorization_code", "refresh_token"],
-        "response_types": ["code"],
-        "token_endpoint_auth_method": "none",
-    });
-    let dcr = |uri: &str| json!({ "client_name": "A client", "redirect_uris": [uri], "token_endpoint_auth_method": "client_secret_post", "scope": "openid profile" });
-    let mcp = format!("{BASE}/mcp");
-    let db = format!("{BASE}/db/mcp");
-    // Where the code goes, who asks, and what else it sends.
-    let cases: Vec<(&str, Result<&Value, Value>, Changes<'_>)> = vec![
-        (
-            "https://claude.ai/api/mcp/auth_callback",
-            Ok(&documents[0]),
-            vec![("resource", Some(&mcp)), ("scope", Some("mcp"))],
-        ),
-        ("https://claude.com/api/mcp/auth_callback", Ok(&documents[0]), vec![("resource", Some(&db))]),
-        (
-            "http://localhost:51234/callback",
-            Ok(&documents[0]),
-            vec![("scope", Some("mcp offline_access")), ("prompt", Some("consent"))],
-        ),
-        ("http://127.0.0.1:33418/", Ok(&documents[1]), vec![("resource", Some(&db))]),
-        ("https://vscode.dev/redirect", Ok(&documents[1]), vec![("resource", Some(&mcp))]),
-        (
-            "https://chatgpt.com/connector/oauth/abc",
-            Ok(&documents[2]),
-            vec![("resource", Some(BASE)), ("scope", Some("mcp"))],
-        ),
-        ("cursor://anysphere.cursor-mcp/oauth/callback", Err(cursor.clone()), vec![("resource", Some(&mcp))]),
-        ("https://www.cursor.com/agents/mcp/oauth/callback", Err(cursor), vec![]),
-        (
-            "https://claude.ai/api/mcp/auth_callback",
-            Err(dcr("https://claude.ai/api/mcp/auth_callback")),
-            vec![],
-        ),
-        (
-            "http://localhost:1455/auth/callback",
-            Err(dcr("http://localhost:1455/auth/callback")),
-            vec![("resource", None)],
-        ),
-        (
-            "http://127.0.0.1:40000/callback",
-            Err(dcr("http://127.0.0.1:39999/callback")),
-            vec![("scope", Some("openid profile"))],
-        ),
-        (
-            "http://127.0.0.1:19876/mcp/oauth/callback",
-            Err(dcr("http://127.0.0.1:19876/mcp/oauth/callback")),
-            vec![],
-        ),
-        (
-            "http://localhost:6274/oauth/callback",
-            Err(dcr("http://localhost:6274/oauth/callback")),
-            vec![("state", Some("x"))],
-        ),
-        (
-            "http://localhost:6274/oauth/callback/debug",
-            Err(dcr("http://localhost:6274/oauth/callback/debug")),
-            vec![("state", None)],
-        ),
-    ];
-    let mut fetched = 0;
-    // One person, with one browser: more than ten logins a minute are too many.
-    let mut browser = world.browser();
-    for (redirect_uri, client, more) in cases {
-        let id = match &client {
-            Ok(document) => document["client_id"].as_str().unwrap().to_owned(),
-            Err(registration) => {
-                let (status, answer) = world.register(registration).await;
-                assert_eq!(status, 201, "{answer}");
-                answer["client_id"].as_str().unwrap().to_owned()
-            }
-        };
-        let asked = target(&with(asking(&id, redirect_uri), more));
-        let page = match client {
-            Ok(document) if !is_known(&world, &id) => {
-                fetched += 1;
-                let answer = json_answer(&document.to_string(), "Cache-Control: max-age=3600\r\n");
-                tokio::join!(browser.get(&asked), world.host.answer(&answer)).0
-            }
-            // What was fetched before is kept: nobody answers a second time.
-            _ => browser.get(&asked).await,
-        };
-        let page = if is_sign_in(&page) { log_in(&mut browser, &page, "alice").await } else { page };
-        assert!(is_consent(&page), "{redirect_uri} {page:?}");
-        let done = approve(&mut browser, &page, &["mcp", "offline_access"]).await;
-        let code = done.answer("code").unwrap_or_else(|| panic!("{redirect_uri} {done:?}"));
-        assert!(done.leads_to().unwrap().starts_with(redirect_uri), "{done:?}");
-        assert!(world.is_good(&code, &id, redirect_uri).await, "{redirect_uri}");
-    }
-    assert_eq!((fetched, world.internet.connected().len()), (3, 3));
-}
-
-fn is_known(world: &World, id: &str) -> bool {
-    let host = id.split('/').nth(2).unwrap();
-    world.internet.resolved.lock().unwrap().iter().any(|name| name == host)
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! A browser for the gateway's pages, as far as a test needs one: it keeps cookies, says from which page a form comes, and follows
 //! nothing by itself.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 use crate::{
     harness::{Client, Gate, fields},
@@ -13,10 +16,12 @@ use crate::{
 /// Where the gateway is, as far as its clients know.
 pub const BASE: &str = "https://mcp.example.com";
 
-/// A browser.
+/// A browser. One that goes to no page, and so keeps no cookie, is any program that speaks HTTP.
 pub struct Browser<'a> {
-    gate: &'a Gate,
-    tls: &'a Identity,
+    addr: SocketAddr,
+    /// `None` for a gateway without TLS.
+    tls: Option<&'a Identity>,
+    base: &'a str,
     /// What it keeps for the gateway.
     pub cookies: BTreeMap<String, String>,
 }
@@ -32,7 +37,12 @@ pub struct Got {
 impl<'a> Browser<'a> {
     /// One that has been nowhere.
     pub fn new(gate: &'a Gate, tls: &'a Identity) -> Self {
-        Self { gate, tls, cookies: BTreeMap::new() }
+        Self { addr: gate.addr, tls: Some(tls), base: BASE, cookies: BTreeMap::new() }
+    }
+
+    /// The same for a gateway without TLS, whose clients know it as `base`.
+    pub fn plain(addr: SocketAddr, base: &'a str) -> Self {
+        Self { addr, tls: None, base, cookies: BTreeMap::new() }
     }
 
     /// Follows a link.
@@ -42,7 +52,7 @@ impl<'a> Browser<'a> {
 
     /// Sends a form of the gateway's own page.
     pub async fn submit(&mut self, target: &str, form: &[(&str, &str)]) -> Got {
-        self.submit_from(target, form, Some(BASE)).await
+        self.submit_from(target, form, Some(self.base)).await
     }
 
     /// Sends a form of a page of this origin.
@@ -52,8 +62,9 @@ impl<'a> Browser<'a> {
         self.send("POST", target, &fields, &query(form)).await
     }
 
-    async fn send(&mut self, method: &str, target: &str, fields_: &str, body: &str) -> Got {
-        let path = target.strip_prefix(BASE).unwrap_or(target);
+    /// Sends any request, with these further fields, each with its line end.
+    pub async fn send(&mut self, method: &str, target: &str, fields_: &str, body: &str) -> Got {
+        let path = target.strip_prefix(self.base).unwrap_or(target);
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let cookies =
             if cookies.is_empty() { String::new() } else { format!("Cookie: {}\r\n", cookies.join("; ")) };
@@ -61,14 +72,16 @@ impl<'a> Browser<'a> {
             "POST" => format!("Content-Length: {}\r\n", body.len()),
             _ => String::new(),
         };
-        let stream = TcpStream::connect(self.gate.addr).await.unwrap();
-        let mut client =
-            Client::new(self.tls.connect(stream, &["http/1.1"], rustls::ALL_VERSIONS).await.unwrap());
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: mcp.example.com\r\n{cookies}{fields_}{length}\r\n{body}"
-        );
-        client.send(request).await;
-        let (status, head, body) = client.response().await;
+        let (_, host) = self.base.split_once("://").unwrap();
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{cookies}{fields_}{length}\r\n{body}");
+        let stream = TcpStream::connect(self.addr).await.unwrap();
+        let (status, head, body) = match self.tls {
+            Some(tls) => {
+                answer(tls.connect(stream, &["http/1.1"], rustls::ALL_VERSIONS).await.unwrap(), request).await
+            }
+            None => answer(stream, request).await,
+        };
         for cookie in fields(&head, "set-cookie") {
             let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
             if cookie.contains("Max-Age=0") {
@@ -79,6 +92,12 @@ impl<'a> Browser<'a> {
         }
         Got { status, head, body }
     }
+}
+
+async fn answer<T: AsyncRead + AsyncWrite + Unpin>(stream: T, request: String) -> (u16, String, String) {
+    let mut client = Client::new(stream);
+    client.send(request).await;
+    client.response().await
 }
 
 /// Fields as a query or a form writes them.
