@@ -1,4 +1,4 @@
-// How the TypeScript clients reach a server: with either library, over either transport, with the run's token.
+// How the TypeScript clients reach a server: with either library, over either transport, with the run's token or by logging in.
 import { createRequire } from 'node:module';
 
 // The packages are installed in the working directory, not beside this file.
@@ -7,24 +7,31 @@ const require = createRequire(`${process.cwd()}/`);
 const load = {
   sdk: () => ({
     ...require('@modelcontextprotocol/sdk/client/index.js'),
+    ...require('@modelcontextprotocol/sdk/client/auth.js'),
     ...require('@modelcontextprotocol/sdk/client/streamableHttp.js'),
     ...require('@modelcontextprotocol/sdk/client/sse.js'),
   }),
   client: () => require('@modelcontextprotocol/client'),
 };
 
-/** A client that is not connected yet, and what connects it. */
-export function prepare(library, url, transport, era, options = {}) {
+/** What each library has for clients that log in. */
+export function authorization(library) {
+  const { auth, UnauthorizedError } = load[library]();
+  return { auth, UnauthorizedError };
+}
+
+/** A client that is not connected yet, and what connects it. With an `authProvider` it logs in, and has no token before. */
+export function prepare(library, url, transport, era, { authProvider, ...options } = {}) {
   const { Client, StreamableHTTPClientTransport, SSEClientTransport } = load[library]();
   const token = process.env.INTEROP_TOKEN;
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const headers = token && !authProvider ? { Authorization: `Bearer ${token}` } : {};
   const Transport = { http: StreamableHTTPClientTransport, sse: SSEClientTransport }[transport];
   const mode = era === 'modern' ? { pin: '2026-07-28' } : era;
   const client = new Client({ name: 'interop', version: '1.0.0' }, { versionNegotiation: { mode }, ...options });
-  const connection = new Transport(new URL(url), { requestInit: { headers } });
+  const connection = new Transport(new URL(url), { requestInit: { headers }, authProvider });
   // The older library does not tell which version it negotiated over HTTP+SSE.
   const version = () => client.getNegotiatedProtocolVersion?.() ?? connection.protocolVersion ?? null;
-  return { client, version, connect: () => client.connect(connection) };
+  return { client, connection, version, connect: () => client.connect(connection) };
 }
 
 /** Sets handlers by method name; the older library wants the schemas of its messages instead. */

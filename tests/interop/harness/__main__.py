@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from . import aggregated, bridged, conformance, faults, framing, hostile, inspector, isolation, sdk_clients
+from . import aggregated, bridged, conformance, faults, framing, hostile, inspector, isolation, oauth, sdk_clients
 from .certificates import issue
 from .children import Children
 from .report import Report
@@ -19,6 +19,7 @@ PIECES = {
     "conformance": conformance.run,
     "sdk": sdk_clients.run,
     "inspector": inspector.run,
+    "oauth": oauth.run,
     "bridged": bridged.run,
     "aggregated": aggregated.run,
     "isolation": isolation.run,
@@ -28,7 +29,7 @@ PIECES = {
 }
 
 # Far more than a slow machine needs, far less than a CI job is given.
-RUN_SECONDS = 600
+RUN_SECONDS = 700
 
 
 async def run(folder: Path, pieces: list[str], binary: str | None, report: Report) -> None:

@@ -10,6 +10,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+# Where clients have their documents, in a network that is made for it; see `documents`.
+DOCUMENTS_HOST = "clients.example.com"
+
 
 @dataclass(frozen=True)
 class Certificates:
@@ -19,10 +22,15 @@ class Certificates:
     certificate: Path
     key: Path
 
+    @classmethod
+    def of(cls, folder: Path) -> "Certificates":
+        """Those of the run whose folder this is."""
+        return cls(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+
 
 def issue(folder: Path) -> Certificates:
-    """Makes an authority and a certificate for 127.0.0.1 and localhost, good for a day."""
-    files = Certificates(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+    """Makes an authority and a certificate for 127.0.0.1, localhost and the host of documents, good for a day."""
+    files = Certificates.of(folder)
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority_name = common_name("Interop test authority")
 
@@ -32,6 +40,7 @@ def issue(folder: Path) -> Certificates:
         .sign(authority_key, hashes.SHA256())
     )
     names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    names.append(x509.DNSName(DOCUMENTS_HOST))
     certificate = (
         unsigned(common_name("localhost"), authority_name, key.public_key())
         .add_extension(x509.SubjectAlternativeName(names), critical=False)

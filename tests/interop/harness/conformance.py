@@ -1,7 +1,8 @@
 """The MCP conformance suite, direct and through the gateway: every check must end the same.
 
 Through the gateway the fixture is reached in four ways: over Streamable HTTP on a plain and on a TLS listener, where the
-gate passes bytes, and on stdio and over HTTP+SSE, where it bridges.
+gate passes bytes, and on stdio and over HTTP+SSE, where it bridges. On the plain listener once more with an access token that
+a client got by OAuth: that has to be the same, check for check, as with a static token.
 """
 
 import asyncio
@@ -17,12 +18,14 @@ from .certificates import Certificates
 from .children import CACHE, NODE, Children
 from .gate import Entry, direct, start
 from .known import KNOWN
+from .people import Person, access_token, oauth
 from .report import Report
 
 SUITE = str(CACHE / "node_modules/@modelcontextprotocol/conformance/dist/index.js")
 AUTHORIZE = (Path(__file__).parent.parent / "clients" / "authorize.mjs").as_uri()
 REVISIONS = ("2025-11-25", "2026-07-28")
 SUITE_SECONDS = 120
+PERSON = "alice"
 
 # What the fixture scores when nothing is in between. Fewer would mean that checks were lost, not passed.
 DIRECT_PASSES = {"2025-11-25": 84, "2026-07-28": 164}
@@ -55,18 +58,26 @@ async def run(children: Children, folder: Path, report: Report, binary: str | No
             entry = direct({"fixture": server["url"]})
         else:
             certificates = tls if name == "https" else None
-            gate = await start(children, folder, f"gate-{name}", binary, {"fixture": server}, certificates)
-            entry = Entry(urls={"fixture": gate.url("mcp", "fixture")}, env=gate.env, gated=True)
+            proxy, env = None, {}
+            if name == "oauth":
+                proxy = oauth(binary, folder, [PERSON])
+                # One caller, as on the other ways: what a server keeps for one is for nobody else to come back to (Last-Event-ID).
+                server |= {"authTokens": [], "users": [PERSON]}
+            gate = await start(children, folder, f"gate-{name}", binary, {"fixture": server}, certificates, proxy)
+            url = gate.url("mcp", "fixture")
+            if name == "oauth":
+                env = {"INTEROP_TOKEN": await access_token(children, gate, Person(PERSON, folder), url)}
+            entry = Entry(urls={"fixture": url}, env={**gate.env, **env}, gated=True)
         results = {}
         for revision in REVISIONS:
             results[revision] = await suite(children, folder / f"{name}-{revision}", entry, "--requirements", revision)
         return Lane(name, entry, results)
 
-    ways = ("direct", "plain", "https", "stdio", "sse") if binary else ("direct",)
+    ways = ("direct", "plain", "https", "stdio", "sse", "oauth") if binary else ("direct",)
     straight, *gated = await asyncio.gather(*(lane(name) for name in ways))
     report_direct(report, straight)
     for other in gated:
-        report_same(report, straight, other)
+        report_same(report, gated[0] if other.name == "oauth" else straight, other)
         if other.name != "https":
             await report_rebinding(children, folder, report, other)
 
@@ -112,7 +123,7 @@ def report_same(report: Report, straight: Lane, other: Lane) -> None:
         for scenario in sorted(expected.keys() | found.keys()):
             want, have = expected.get(scenario, Counter()), found.get(scenario, Counter())
             name = f"conformance {revision} {other.name} {scenario}"
-            differs = f"direct {listed(want - have)}, gate {listed(have - want)}"
+            differs = f"{straight.name} {listed(want - have)}, {other.name} {listed(have - want)}"
             known = KNOWN.get((other.name, revision, scenario))
             if known is None:
                 report.check(name, None if want == have else differs)

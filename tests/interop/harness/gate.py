@@ -70,7 +70,7 @@ async def start(
     """Starts a gateway with these `mcpServers` and waits until it is ready.
 
     It listens with TLS when there are certificates, and takes one token for every server. `proxy` adds to the config's
-    section of that name.
+    section of that name. What it connects to it trusts by the certificates' authority.
     """
     scheme = "https" if certificates else "http"
     address = f"127.0.0.1:{free_port()}"
@@ -88,7 +88,8 @@ async def start(
     config.touch(mode=0o600)
     config.write_text(json.dumps({"version": "1.0", "proxy": settings, "mcpServers": entries}, indent=2))
 
-    child = await children.serve(name, [binary, "serve", "-c", str(config)])
+    trust = {"SSL_CERT_FILE": str(certificates.authority)} if certificates else {}
+    child = await children.serve(name, [binary, "serve", "-c", str(config)], trust)
     verify = ssl.create_default_context(cafile=str(certificates.authority)) if certificates else True
     async with httpx2.AsyncClient(verify=verify, timeout=5) as client:
 
