@@ -110,6 +110,9 @@ struct Kind {
     counted: usize,
     /// What they may be answered with.
     statuses: &'static [usize],
+    /// Half of it comes from addresses that nobody has seen before. Not guesses of passwords: each of those addresses may have one
+    /// compared, so that a login then waits for as many as may wait, which takes as long as the machine is slow.
+    is_from_everywhere: bool,
 }
 
 /// Where a number stands that no other attempt has.
@@ -162,7 +165,13 @@ async fn kinds(addr: SocketAddr) -> Vec<Kind> {
     logins.push(post("/db", &token("sgs_", 240), "", "{}"));
     logins.push(post("/db", &token("", 43), "", "{}"));
     vec![
-        Kind { name: "logins", requests: logins, counted: 10, statuses: &[401, 429, 503] },
+        Kind {
+            name: "logins",
+            requests: logins,
+            counted: 10,
+            statuses: &[401, 429, 503],
+            is_from_everywhere: false,
+        },
         Kind {
             name: "registrations",
             requests: vec![
@@ -173,6 +182,7 @@ async fn kinds(addr: SocketAddr) -> Vec<Kind> {
             ],
             counted: 4,
             statuses: &[201, 400, 429],
+            is_from_everywhere: true,
         },
         Kind {
             name: "authorizations",
@@ -186,6 +196,7 @@ async fn kinds(addr: SocketAddr) -> Vec<Kind> {
             ],
             counted: 6,
             statuses: &[200, 400],
+            is_from_everywhere: true,
         },
         Kind {
             name: "forms",
@@ -206,6 +217,7 @@ async fn kinds(addr: SocketAddr) -> Vec<Kind> {
             ],
             counted: 5,
             statuses: &[400, 403, 429, 503],
+            is_from_everywhere: false,
         },
         Kind {
             name: "tokens",
@@ -235,6 +247,7 @@ async fn kinds(addr: SocketAddr) -> Vec<Kind> {
             ],
             counted: 7,
             statuses: &[200, 400, 401, 429],
+            is_from_everywhere: true,
         },
     ]
 }
@@ -242,13 +255,16 @@ async fn kinds(addr: SocketAddr) -> Vec<Kind> {
 /// What is sent, made once, since whoever attacks must not need more of the machine than the gateway.
 struct Attempts {
     kind: Kind,
-    /// As they are, and with an address that comes once. In each, where what stands.
+    /// Each as it is, and, if it is to be, with an address that comes once; where what stands in it.
     made: Vec<(Vec<u8>, [Option<usize>; 3])>,
 }
 
 impl Attempts {
     fn new(kind: Kind) -> Self {
-        let with_address = |request: &String| request.replacen("\r\n", &format!("\r\n{ADDRESS}"), 1);
+        let with_address = |request: &String| match kind.is_from_everywhere {
+            true => request.replacen("\r\n", &format!("\r\n{ADDRESS}"), 1),
+            false => request.clone(),
+        };
         let all = kind.requests.iter().flat_map(|request| [request.clone(), with_address(request)]);
         let found = |request: String| {
             let places = [NUMBER, "known-KK", "PPPP:QQQQ"].map(|mark| request.find(mark));
