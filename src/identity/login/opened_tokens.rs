@@ -19,14 +19,24 @@ use super::{
 };
 use crate::identity::{Caller, Identity};
 
-/// Tokens that a worker knows at most: some 200 bytes each, and who has them, once for each grant.
+/// Tokens of a generation at most: some 200 bytes each, and who has them, once for each grant.
 const MOST: usize = 4096;
 
 /// What a worker knows of tokens. It holds for one config, and for one set of keys.
+///
+/// There are two generations. Once one is full, it is the older one, and what was the older one is forgotten. A token of the older one
+/// that comes again is of the younger one from then on. So those that are in use stay, however many others come, and a token that
+/// comes again soon costs one look-up.
 #[derive(Default)]
 pub struct OpenedTokens {
     config: u64,
     sealers: Option<Arc<TokenSealers>>,
+    younger: Generation,
+    older: Generation,
+}
+
+#[derive(Default)]
+struct Generation {
     known: HashMap<TokenDigest, OpenedToken>,
     /// Whose the tokens of a grant are, as the last of them had it.
     holders: HashMap<GrantId, Arc<Identity>>,
@@ -78,36 +88,38 @@ impl OpenedTokens {
     pub fn hold_for(&mut self, config: u64, sealers: &Arc<TokenSealers>) {
         let is_same = self.sealers.as_ref().is_some_and(|known| Arc::ptr_eq(known, sealers));
         if self.config != config || !is_same {
-            self.clear();
-            (self.config, self.sealers) = (config, Some(Arc::clone(sealers)));
+            *self = Self { config, sealers: Some(Arc::clone(sealers)), ..Self::default() };
         }
     }
 
-    /// The token of this digest, if it is known and has not expired. Whether its grant is revoked is for others to say.
-    pub fn find(&self, digest: &TokenDigest, now: SystemTime) -> Option<&OpenedToken> {
-        self.known.get(digest).filter(|token| token.valid.contains(&now))
+    /// Who has the token of this digest, and what it belongs to, if it is known and has not expired. Whether its grant is revoked is
+    /// for others to say.
+    pub fn find(&mut self, digest: &TokenDigest, now: SystemTime) -> Option<(Caller, GrantId)> {
+        let said =
+            |token: &OpenedToken| token.valid.contains(&now).then(|| (token.caller.clone(), token.grant));
+        if let Some(token) = self.younger.known.get(digest) {
+            return said(token);
+        }
+        let token = self.older.known.remove(digest)?;
+        let found = said(&token)?;
+        self.insert(*digest, token);
+        Some(found)
     }
 
     /// Remembers one.
     pub fn insert(&mut self, digest: TokenDigest, token: OpenedToken) {
-        // Those that expired are among them, and the others are opened once more.
-        if self.known.len() >= MOST {
-            self.clear();
+        if self.younger.known.len() >= MOST {
+            self.older = std::mem::take(&mut self.younger);
         }
         let OpenedToken { caller, grant, .. } = &token;
-        self.holders.insert(*grant, Arc::clone(&caller.identity));
-        self.known.insert(digest, token);
+        self.younger.holders.insert(*grant, Arc::clone(&caller.identity));
+        self.younger.known.insert(digest, token);
     }
 
     /// The same as `identity`, which is kept once for all tokens of a grant: it may be large, and they may be many.
     pub fn shared(&self, grant: GrantId, identity: Identity) -> Arc<Identity> {
-        let known = self.holders.get(&grant).filter(|known| ***known == identity);
-        known.map_or_else(|| Arc::new(identity), Arc::clone)
-    }
-
-    fn clear(&mut self) {
-        self.known.clear();
-        self.holders.clear();
+        let mut known = [&self.younger, &self.older].into_iter().filter_map(|of| of.holders.get(&grant));
+        known.find(|known| ***known == identity).map_or_else(|| Arc::new(identity), Arc::clone)
     }
 }
 
@@ -142,32 +154,55 @@ mod tests {
     #[test]
     fn a_token_is_known_while_it_is_good_and_for_the_config_and_keys_that_it_was_opened_with() {
         let (mut opened, digest, keys) = (OpenedTokens::default(), TokenDigest::of(b"a"), sealers());
-        let is_known = |opened: &OpenedTokens, at| opened.find(&digest, at).is_some();
+        let is_known = |opened: &mut OpenedTokens, at| opened.find(&digest, at).is_some();
         let restart = |opened: &mut OpenedTokens| {
             opened.hold_for(1, &keys);
             opened.insert(digest, token());
         };
         restart(&mut opened);
         for (seconds, wanted) in [(39, false), (40, true), (899, true), (900, false), (999, false)] {
-            assert_eq!(is_known(&opened, at(seconds)), wanted, "at {seconds}");
+            assert_eq!(is_known(&mut opened, at(seconds)), wanted, "at {seconds}");
         }
         assert!(opened.find(&TokenDigest::of(b"b"), at(500)).is_none());
         opened.hold_for(1, &keys);
-        assert!(is_known(&opened, at(500)), "nothing changed");
+        assert!(is_known(&mut opened, at(500)), "nothing changed");
         opened.hold_for(2, &keys);
-        assert!(!is_known(&opened, at(500)), "another config");
+        assert!(!is_known(&mut opened, at(500)), "another config");
         restart(&mut opened);
         opened.hold_for(1, &sealers());
-        assert!(!is_known(&opened, at(500)), "other keys");
+        assert!(!is_known(&mut opened, at(500)), "other keys");
+    }
+
+    fn numbered(number: usize) -> TokenDigest {
+        TokenDigest::of(&number.to_be_bytes())
     }
 
     #[test]
     fn however_many_there_are_so_many_are_known_and_no_more() {
         let mut opened = OpenedTokens::default();
-        for number in 0..3 * MOST as u64 {
-            let digest = TokenDigest::of(&number.to_be_bytes());
-            opened.insert(digest, token());
-            assert!(opened.find(&digest, at(500)).is_some() && opened.known.len() <= MOST);
+        for number in 0..5 * MOST {
+            opened.insert(numbered(number), token());
+            assert!(opened.find(&numbered(number), at(500)).is_some());
+            let counts = [&opened.younger, &opened.older].map(|of| of.known.len());
+            assert!(counts.iter().all(|count| *count <= MOST), "{counts:?}");
         }
+        assert!(opened.find(&numbered(0), at(500)).is_none());
+    }
+
+    #[test]
+    fn those_that_are_in_use_are_known_however_many_others_come() {
+        let mut opened = OpenedTokens::default();
+        let in_use = 0..MOST / 2;
+        in_use.clone().for_each(|number| opened.insert(numbered(number), token()));
+        for number in MOST..5 * MOST {
+            opened.insert(numbered(number), token());
+            let used = number % in_use.len();
+            assert!(opened.find(&numbered(used), at(500)).is_some(), "{used} after {number}");
+        }
+        // What has expired is forgotten where it comes again.
+        opened.older = std::mem::take(&mut opened.younger);
+        assert!(
+            opened.find(&numbered(0), at(5_000)).is_none() && opened.find(&numbered(0), at(500)).is_none()
+        );
     }
 }

@@ -34,14 +34,14 @@ impl Live {
         let mut opened = opened.borrow_mut();
         opened.hold_for(self.number, &sealers);
         let digest = TokenDigest::of(token);
-        if let Some(OpenedToken { caller, grant, .. }) = opened.find(&digest, now) {
-            if !is_good(caller.slot, *grant) {
+        if let Some((caller, grant)) = opened.find(&digest, now) {
+            if !is_good(caller.slot, grant) {
                 return None;
             }
             if is_access {
-                grants.note_use(*grant, now);
+                grants.note_use(grant, now);
             }
-            return Some(caller.clone());
+            return Some(caller);
         }
         let (token, grant) = if is_access {
             let claims = sealers.access.open(token, now)?;
