@@ -112,6 +112,11 @@ impl ToolRules {
         self.0.iter().all(|rule| rule.is_met_by(caller) && rule.is_in_scope(caller))
     }
 
+    /// Whether the caller has the scopes of every rule, whatever the tool.
+    pub fn are_in_scope_of(&self, caller: Option<RuleSubject<'_>>) -> bool {
+        self.0.iter().all(|rule| rule.is_in_scope(caller))
+    }
+
     /// All scopes that the rules about a tool ask for.
     pub fn scopes<'a>(&'a self, tool: &'a str) -> impl Iterator<Item = &'a str> {
         let about = self.0.iter().filter(move |rule| rule.pattern.matches(tool));

@@ -241,8 +241,11 @@ impl ServerEntry {
     /// Which tools there are for a caller; `None` is all of them.
     pub fn tool_view(&self, caller: &Caller) -> Option<ToolView> {
         let is_met = |slot: usize| self.meets_tool_rules.get(slot).copied().unwrap_or(false);
-        let is_met = |slot| caller.identity.allowed.is_none() && is_met(slot);
-        match self.server.tool_rules.is_none() || caller.slot.is_some_and(is_met) {
+        // Of a client, its scopes alone are to be looked at: what else rules ask for, whoever it acts for has.
+        let has_all = |rules: &Arc<ToolRules>| {
+            caller.slot.is_some_and(is_met) && rules.are_in_scope_of(caller.identity.rule_subject())
+        };
+        match self.server.tool_rules.as_ref().is_none_or(has_all) {
             true => ToolView::of_all(&self.server),
             false => self.tool_view_as(&caller.identity),
         }

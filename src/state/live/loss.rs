@@ -1,6 +1,6 @@
 //! Whether what runs would be let in now: asked after each change, and while credentials end.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use super::Live;
 use crate::{
@@ -85,7 +85,7 @@ impl Live {
                 && is_allowed
                 && entry.allows(*slot)
                 && self.reaches_as_much_as_its_name(*slot, members)
-                && self.keeps_tools(*slot, admission, entry, members)
+                && self.keeps_tools(*slot, admission, identity, entry, members)
         };
         (!valid.any(admits)).then_some(loss)
     }
@@ -107,28 +107,32 @@ impl Live {
     }
 
     /// Whether the caller may use the tools of these servers that were there for those on whose rights it relies: for itself as
-    /// it was, and for whoever began the session.
+    /// it was, and for whoever began the session. `reread` is who was admitted, with what the config now makes of its scope.
     fn keeps_tools(
         &self,
         slot: usize,
         admission: &Admission,
+        reread: &Identity,
         entry: &ServerEntry,
         members: &[Arc<str>],
     ) -> bool {
+        let others = members.iter().filter_map(|server| self.entry(server)).map(|entry| &**entry);
+        let ruled: Vec<_> =
+            iter::once(entry).chain(others).filter(|entry| entry.server.tool_rules.is_some()).collect();
+        if ruled.is_empty() {
+            return true;
+        }
         let of_slot = &self.callers[slot].identity;
         // A session has what its principal may have, a client what it was allowed of that.
         let client = match &admission.to {
-            AdmittedParty::Credential(identity) => {
-                self.reread(identity).map_or_else(|| identity.allowed.clone(), |of| of.allowed)
-            }
+            AdmittedParty::Credential(_) => reread.allowed.clone(),
             AdmittedParty::Principal(_) => None,
         };
         let limited = client.map(|allowed| Identity { allowed: Some(allowed), ..(**of_slot).clone() });
         let identity = limited.as_ref().unwrap_or(of_slot);
-        let covers = |entry: &ServerEntry| {
+        ruled.iter().all(|entry| {
             entry.tools_cover(identity, admission.to.identity())
                 && admission.begun_by.get().is_none_or(|other| entry.tools_cover(identity, other))
-        };
-        covers(entry) && members.iter().filter_map(|server| self.entry(server)).all(|entry| covers(entry))
+        })
     }
 }
