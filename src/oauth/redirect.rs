@@ -1,5 +1,7 @@
 //! Where a client may be sent back to. Whoever is there gets the code, so this is what keeps codes from others.
 
+use std::net::IpAddr;
+
 use url::{Host, Url};
 
 use crate::config::Registration;
@@ -10,9 +12,9 @@ pub const LONGEST: usize = 2048;
 /// What is at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receiver {
-    /// A web site, at this host; with its port, if that is not the one of `https`, since another one is another site.
+    /// A web site, at this host, which is elsewhere; with its port, if that is not the one of `https`, since another one is another site.
     Site(String),
-    /// A program that listens on the machine of whoever logs in. Which one it is, nobody can tell.
+    /// A program that listens on the machine of whoever logs in, with a certificate or without. Which one it is, nobody can tell.
     Loopback,
     /// A program on that machine that opens links of this scheme. Any program may say that it does.
     App(String),
@@ -32,10 +34,11 @@ impl Receiver {
         // The scheme as it was written, with the slashes of an authority: `https:evil.example` is a URL to browsers.
         let has_scheme = |text: &str| uri.strip_prefix(text).is_some_and(|rest| !rest.starts_with('/'));
         match url.scheme() {
-            "https" if has_scheme("https://") => {
-                let host = url.host_str()?;
-                Some(Self::Site(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))))
-            }
+            "https" if has_scheme("https://") => match (url.host()?, url.port()) {
+                (host, _) if is_this_machine(&host) => Some(Self::Loopback),
+                (host, Some(port)) => Some(Self::Site(format!("{host}:{port}"))),
+                (host, None) => Some(Self::Site(host.to_string())),
+            },
             "http" if loopback(uri).is_some() => Some(Self::Loopback),
             "http" | "https" => None,
             scheme => {
@@ -105,6 +108,19 @@ fn loopback(uri: &str) -> Option<(&str, &str)> {
     };
     let tail = if behind.is_empty() { "/" } else { behind };
     (tail.starts_with('/') || tail.starts_with('?')).then_some((host, tail))
+}
+
+/// Whether a host is the machine that asks for it (RFC 6761 §6.3, RFC 1122 §3.2.1.3).
+fn is_this_machine(host: &Host<&str>) -> bool {
+    let is_own = |address: IpAddr| address.is_loopback() || address.is_unspecified();
+    match host {
+        Host::Domain(name) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Host::Ipv4(address) => is_own(IpAddr::from(*address)),
+        Host::Ipv6(address) => is_own(IpAddr::from(*address).to_canonical()),
+    }
 }
 
 /// Whether a URL is at one of these hosts.
@@ -222,15 +238,33 @@ mod tests {
             ("https://claude.ai/api/mcp/auth_callback", "claude.ai"),
             ("https://chatgpt.com/connector/oauth/abc", "chatgpt.com"),
             ("https://vscode.dev/redirect", "vscode.dev"),
-            ("https://localhost/cb", "localhost"),
             ("https://a.example:8443/cb", "a.example:8443"),
             ("https://a.example:443/cb", "a.example"),
             ("https://[2001:db8::1]:8443/cb", "[2001:db8::1]:8443"),
             ("https://a.example", "a.example"),
+            ("https://localhost.a.example/cb", "localhost.a.example"),
+            ("https://notlocalhost/cb", "notlocalhost"),
+            ("https://192.168.0.1/cb", "192.168.0.1"),
+            ("https://[fd00::1]/cb", "[fd00::1]"),
         ] {
             assert_eq!(of(uri), Some(Receiver::Site(host.into())), "{uri}");
         }
-        for uri in ["http://localhost/", "http://127.0.0.1:33418", "http://[::1]:1/cb"] {
+        for uri in [
+            "http://localhost/",
+            "http://127.0.0.1:33418",
+            "http://[::1]:1/cb",
+            "https://localhost/cb",
+            "https://LOCALHOST:8443/cb",
+            "https://localhost./cb",
+            "https://app.localhost/cb",
+            "https://127.0.0.1:8443/cb",
+            "https://127.1/cb",
+            "https://0x7f000002/cb",
+            "https://0.0.0.0/cb",
+            "https://[::1]/cb",
+            "https://[::]/cb",
+            "https://[::ffff:127.0.0.1]/cb",
+        ] {
             assert_eq!(of(uri), Some(Receiver::Loopback), "{uri}");
         }
         assert_eq!(of("cursor://anysphere.cursor-mcp/oauth/callback"), Some(Receiver::App("cursor".into())));
@@ -304,7 +338,7 @@ mod tests {
                 let url = Url::parse(&uri).unwrap();
                 match receiver {
                     Receiver::Site(site) => prop_assert_eq!(url[url::Position::BeforeHost..url::Position::AfterPort].to_owned(), site),
-                    Receiver::Loopback => prop_assert!(["localhost", "127.0.0.1", "[::1]"].contains(&url.host_str().unwrap())),
+                    Receiver::Loopback => prop_assert!(is_this_machine(&url.host().unwrap())),
                     Receiver::App(scheme) => prop_assert_eq!(scheme, "cursor"),
                 }
             }
