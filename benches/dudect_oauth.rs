@@ -15,7 +15,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -43,7 +43,7 @@ use sluicegate::{
     },
     oauth::{
         Client,
-        flow::{AuthorizationRequest, Flows},
+        flow::{AuthorizationRequest, Flows, new_name},
         registration::Registrar,
     },
     pages::csrf::{Csrf, FormOf, Purpose},
@@ -130,7 +130,12 @@ fn code(runner: &mut CtRunner, rng: &mut BenchRng) {
         let fingerprint = logins.fingerprint(&Secret::new("hash".into())).unwrap();
         let made: Vec<_> = (0..TOKENS)
             .map(|_| {
-                let code = now(grants.begin_code(allowed("alice", fingerprint), SystemTime::now())).unwrap();
+                let code = now(grants.begin_code(
+                    &new_name().unwrap(),
+                    allowed("alice", fingerprint),
+                    SystemTime::now(),
+                ))
+                .unwrap();
                 texts(code.expose(), rng)
             })
             .collect();
@@ -223,7 +228,10 @@ fn csrf_field(runner: &mut CtRunner, rng: &mut BenchRng) {
 }
 
 fn question(runner: &mut CtRunner, rng: &mut BenchRng) {
+    let made = SystemTime::now();
     let asked = AuthorizationRequest {
+        id: new_name().unwrap(),
+        made: made.duration_since(UNIX_EPOCH).unwrap().as_secs(),
         client_id: "phone".into(),
         redirect_uri: CALLBACK.into(),
         state: Some("state".into()),
@@ -233,10 +241,10 @@ fn question(runner: &mut CtRunner, rng: &mut BenchRng) {
         must_ask: false,
     };
     for _ in 0..ROUNDS {
-        let (flows, moment) = (Flows::new(&rng.random()).unwrap(), SystemTime::now());
+        let (flows, moment) = (Flows::new(&rng.random()).unwrap(), made);
         let made: Vec<_> = (0..TOKENS)
             .map(|_| {
-                let sealed = flows.seal(&asked, "cookie", moment).unwrap();
+                let sealed = flows.seal(&asked, "cookie").unwrap();
                 let prefixed = Secret::new(format!("sgx_{sealed}"));
                 guesses(&prefixed, 16, rng).map(|text| text[4..].to_owned())
             })
@@ -323,7 +331,7 @@ fn codes(gate: &Gate) -> Vec<String> {
     (0..USERS)
         .map(|number| {
             let new = allowed(&format!("user{}", number % PEOPLE), fingerprint);
-            now(grants.begin_code(new, SystemTime::now())).unwrap().expose().to_owned()
+            now(grants.begin_code(&new_name().unwrap(), new, SystemTime::now())).unwrap().expose().to_owned()
         })
         .collect()
 }

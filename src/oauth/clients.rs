@@ -89,11 +89,15 @@ impl Clients {
 
 /// Whether the config in force lets a client of this id be sent there.
 fn is_let_in(id: &str, receiver: &Receiver, config: &OauthConfig) -> bool {
-    let is_of_listed_host = || match &config.registration {
+    config.client(id).is_some() || receiver.is_allowed(&config.registration) || is_of_listed_host(id, config)
+}
+
+/// Whether it is the URL of a document at a host that the config lists.
+fn is_of_listed_host(id: &str, config: &OauthConfig) -> bool {
+    match &config.registration {
         Registration::Hosts(hosts) => url(id).is_some() && Url::parse(id).is_ok_and(|url| is_at(&url, hosts)),
         Registration::Open | Registration::Off => false,
-    };
-    config.client(id).is_some() || receiver.is_allowed(&config.registration) || is_of_listed_host()
+    }
 }
 
 /// Whether the config in force lets a client have what it was allowed before. `receiver` is what its grant calls the place where it
@@ -121,6 +125,17 @@ impl Client {
     fn may_be_sent_to(&self, uri: &str, config: &OauthConfig) -> Option<Receiver> {
         let receiver = Receiver::of(uri, &config.redirect_schemes)?;
         is_let_in(&self.id, &receiver, config).then_some(receiver)
+    }
+
+    /// Whether the config vouches for who is there: it has the client, or lists the host. Nor can anybody be led astray to a program on
+    /// their own machine.
+    pub fn is_vouched_for_at(&self, receiver: &Receiver, config: &OauthConfig) -> bool {
+        let is_listed = match (receiver, &config.registration) {
+            (Receiver::Loopback, _) => true,
+            (Receiver::Site(_), registration @ Registration::Hosts(_)) => receiver.is_allowed(registration),
+            _ => false,
+        };
+        is_listed || self.kind == ClientKind::Config || is_of_listed_host(&self.id, config)
     }
 
     /// Whether somebody vouches for what it says of itself: the config, or whoever has the host of its id.

@@ -11,18 +11,27 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{identity::login::keys::NoKey, secret::Secret};
+use crate::identity::login::{grants::CODE_KEPT, keys::NoKey};
 
-/// How long somebody may take to decide.
+/// How long somebody may take to decide, from when the client asked.
 pub const GOOD: Duration = Duration::from_secs(60 * 60);
 /// How far clocks of two gateways may differ.
 const LEEWAY: Duration = Duration::from_secs(60);
 /// Bytes of what is sealed at most: a form has room for it.
 const LONGEST: usize = 12 * 1024;
 
+// As long as a request is good, it is known whether it has had its code.
+const _: () = assert!(GOOD.as_secs() + 2 * LEEWAY.as_secs() <= CODE_KEPT.as_secs());
+
 /// What a client asks for, all of which was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorizationRequest {
+    /// No other has it: one request brings one code, however often its forms are sent.
+    #[serde(rename = "i")]
+    pub id: String,
+    /// When the client asked, in seconds since 1970.
+    #[serde(rename = "t")]
+    pub made: u64,
     /// Which client.
     #[serde(rename = "c")]
     pub client_id: String,
@@ -38,21 +47,13 @@ pub struct AuthorizationRequest {
     /// For which place.
     #[serde(rename = "p")]
     pub resource: String,
-    /// What it wants to do there: words with a blank between each two.
+    /// What it wants to do there: words with a blank between each two. Until somebody has logged in, all that it asked for, so that
+    /// nobody learns from what is sealed, or how long it is, which names there are.
     #[serde(rename = "o")]
     pub scope: String,
     /// Whether it is to be asked about in any case (`prompt=consent`).
     #[serde(rename = "a", default, skip_serializing_if = "std::ops::Not::not")]
     pub must_ask: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Sealed<R> {
-    #[serde(flatten)]
-    request: R,
-    /// When, in seconds since 1970.
-    #[serde(rename = "t")]
-    made: u64,
 }
 
 /// Seals requests, and opens them again.
@@ -67,14 +68,8 @@ impl Flows {
     }
 
     /// A request for the browser that has this cookie.
-    pub fn seal(
-        &self,
-        request: &AuthorizationRequest,
-        cookie: &str,
-        now: SystemTime,
-    ) -> Result<String, NoKey> {
-        let made = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let mut text = serde_json::to_vec(&Sealed { request, made }).map_err(|_| NoKey)?;
+    pub fn seal(&self, request: &AuthorizationRequest, cookie: &str) -> Result<String, NoKey> {
+        let mut text = serde_json::to_vec(request).map_err(|_| NoKey)?;
         if text.len() > LONGEST {
             return Err(NoKey);
         }
@@ -83,7 +78,7 @@ impl Flows {
         Ok(URL_SAFE_NO_PAD.encode([&nonce.as_ref()[..], &text].concat()))
     }
 
-    /// The request that is in it, if it was made for the browser of this cookie, and not too long ago.
+    /// The request that is in it, if it is for the browser of this cookie, and was made not too long ago.
     pub fn open(&self, sealed: &str, cookie: &str, now: SystemTime) -> Option<AuthorizationRequest> {
         if sealed.len() > 2 * LONGEST {
             return None;
@@ -91,18 +86,18 @@ impl Flows {
         let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).ok()?);
         let (nonce, text) = bytes.split_first_chunk_mut::<NONCE_LEN>()?;
         let text = self.key.open_in_place(Nonce::from(&*nonce), Aad::from(cookie.as_bytes()), text).ok()?;
-        let Sealed { request, made } = serde_json::from_slice(text).ok()?;
-        let made = UNIX_EPOCH.checked_add(Duration::from_secs(made))?;
+        let request: AuthorizationRequest = serde_json::from_slice(text).ok()?;
+        let made = UNIX_EPOCH.checked_add(Duration::from_secs(request.made))?;
         (made <= now + LEEWAY && now < made + GOOD).then_some(request)
     }
 }
 
-/// The value of a new cookie, by which a browser is known that somebody may log in with. Fails if the system has no randomness to
-/// give.
-pub fn new_cookie() -> Result<Secret, NoKey> {
-    let mut bytes = Zeroizing::new([0; 24]);
-    getrandom::fill(&mut *bytes).map_err(|_| NoKey)?;
-    Ok(Secret::new(URL_SAFE_NO_PAD.encode(*bytes)))
+/// What nothing else is called: the value of a cookie, by which a browser is known that somebody may log in with, or the id of a
+/// request. Fails if the system has no randomness to give.
+pub fn new_name() -> Result<String, NoKey> {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(|_| NoKey)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
 #[cfg(test)]
@@ -117,6 +112,8 @@ mod tests {
 
     fn request() -> AuthorizationRequest {
         AuthorizationRequest {
+            id: "id".into(),
+            made: 1_800_000_000,
             client_id: "https://claude.ai/oauth/mcp-oauth-client-metadata".into(),
             redirect_uri: "https://claude.ai/api/mcp/auth_callback".into(),
             state: Some("state".into()),
@@ -131,9 +128,9 @@ mod tests {
     fn a_request_opens_in_the_browser_that_it_was_made_for_and_for_an_hour() {
         let flows = Flows::new(&[1; 32]).unwrap();
         let now = at(1_800_000_000);
-        let sealed = flows.seal(&request(), "cookie", now).unwrap();
+        let sealed = flows.seal(&request(), "cookie").unwrap();
         assert_eq!(flows.open(&sealed, "cookie", now), Some(request()));
-        assert_ne!(flows.seal(&request(), "cookie", now).unwrap(), sealed, "no two are alike");
+        assert_ne!(flows.seal(&request(), "cookie").unwrap(), sealed, "no two are alike");
         assert!(!sealed.contains("claude"));
         for cookie in ["", "cooki", "cookie ", "other"] {
             assert_eq!(flows.open(&sealed, cookie, now), None, "{cookie}");
@@ -150,7 +147,7 @@ mod tests {
     fn a_sealed_request_with_any_byte_changed_or_missing_is_none() {
         let flows = Flows::new(&[1; 32]).unwrap();
         let now = at(1_800_000_000);
-        let sealed = flows.seal(&request(), "cookie", now).unwrap();
+        let sealed = flows.seal(&request(), "cookie").unwrap();
         let bytes = URL_SAFE_NO_PAD.decode(&sealed).unwrap();
         let opens = |bytes: &[u8]| flows.open(&URL_SAFE_NO_PAD.encode(bytes), "cookie", now).is_some();
         assert!(opens(&bytes));
@@ -175,9 +172,9 @@ mod tests {
             scope: "o".repeat(1024),
             ..request()
         };
-        assert!(flows.seal(&longest, "cookie", at(1)).unwrap().len() < 12 * 1024);
+        assert!(flows.seal(&longest, "cookie").unwrap().len() < 12 * 1024);
         let longer = AuthorizationRequest { state: Some("s".repeat(LONGEST)), ..request() };
-        assert_eq!(flows.seal(&longer, "cookie", at(1)), Err(NoKey));
+        assert_eq!(flows.seal(&longer, "cookie"), Err(NoKey));
     }
 
     proptest! {
@@ -190,7 +187,7 @@ mod tests {
         ) {
             let flows = Flows::new(&[1; 32]).unwrap();
             let request = AuthorizationRequest { state, redirect_uri, challenge, ..request() };
-            let sealed = flows.seal(&request, &cookie, at(1_800_000_000)).unwrap();
+            let sealed = flows.seal(&request, &cookie).unwrap();
             prop_assert_eq!(flows.open(&sealed, &cookie, at(1_800_000_001)), Some(request));
         }
 

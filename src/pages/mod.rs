@@ -16,7 +16,7 @@ pub use self::{
     connections::{Connections, Done, ShownGrant, connections},
     consent::{Consent, Identified, Receiver, SCOPE_FIELD, ScopeChoice, consent},
     page::{Form, Page},
-    passing_on::{PassingOn, passing_on},
+    passing_on::{Outcome, PassingOn, passing_on},
     shown::{Moment, Shown},
     sign_in::{NotSignedIn, SignIn, sign_in},
     trouble::{Trouble, WayOn, trouble},

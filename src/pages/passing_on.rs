@@ -17,15 +17,32 @@ pub struct PassingOn<'a> {
     pub gateway: &'a str,
     /// How the client calls itself.
     pub client: Shown<'a>,
-    /// Whether it was let in.
-    pub is_approved: bool,
+    /// What became of what it asked for.
+    pub outcome: Outcome<'a>,
+    /// Whether the browser goes there by itself.
+    pub goes_on: bool,
     /// Who gets the answer.
     pub receiver: Receiver<'a>,
     /// Where that is, with the answer: a redirect URI that was checked.
     pub target: &'a Url,
 }
 
+/// What became of what a client asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// It was let in.
+    Approved,
+    /// Somebody was asked, and said no.
+    Denied,
+    /// It cannot be, as this sentence says: nobody was asked.
+    Faulty(&'a str),
+}
+
 /// The page.
 pub fn passing_on(view: &PassingOn<'_>) -> Page {
-    Page::of(StatusCode::OK, view)
+    let status = match view.outcome {
+        Outcome::Approved | Outcome::Denied => StatusCode::OK,
+        Outcome::Faulty(_) => StatusCode::BAD_REQUEST,
+    };
+    Page::of(status, view)
 }

@@ -67,16 +67,29 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
     let to_site = PassingOn {
         gateway: GATEWAY,
         client: Shown::name("Claude"),
-        is_approved: true,
+        outcome: Outcome::Approved,
+        goes_on: true,
         receiver: Receiver::Site(Shown::text("claude.ai")),
         target: &site,
     };
     let to_app = PassingOn {
         gateway: GATEWAY,
         client: Shown::name("Cursor"),
-        is_approved: false,
+        outcome: Outcome::Denied,
+        goes_on: true,
         receiver: Receiver::App(Shown::text("cursor:")),
         target: &app,
+    };
+    let untrusted = target(
+        "https://app.example/callback?error=invalid_target&error_description=x&iss=https%3A%2F%2Fmcp.example.com",
+    );
+    let to_stranger = PassingOn {
+        client: Shown::name("A program"),
+        outcome: Outcome::Faulty("resource is no place of this gateway."),
+        goes_on: false,
+        receiver: Receiver::Site(Shown::text("app.example")),
+        target: &untrusted,
+        ..to_site
     };
     let unknown = Trouble {
         status: StatusCode::BAD_REQUEST,
@@ -151,6 +164,7 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         ("consent-unverified", consent(&of_stranger)),
         ("passing-on", passing_on(&to_site)),
         ("passing-on-app", passing_on(&to_app)),
+        ("passing-on-unverified", passing_on(&to_stranger)),
         ("error-unknown-client", trouble(&unknown)),
         ("error-redirect", trouble(&redirect)),
         ("error-over", trouble(&Trouble::over(GATEWAY, REQUEST))),

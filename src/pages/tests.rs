@@ -52,8 +52,12 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
     let mut target = Url::parse("https://app.example/callback").unwrap();
     target.query_pairs_mut().append_pair("state", text);
     let passed = receivers.map(|receiver| {
-        let is_approved = receiver.is_site();
-        let view = PassingOn { gateway: text, client: shown, is_approved, receiver, target: &target };
+        let (outcome, goes_on) = match receiver {
+            Receiver::Site(_) => (Outcome::Approved, true),
+            Receiver::ThisComputer => (Outcome::Denied, true),
+            Receiver::App(_) => (Outcome::Faulty("Something is wrong."), false),
+        };
+        let view = PassingOn { gateway: text, client: shown, outcome, goes_on, receiver, target: &target };
         ("passing on", passing_on(&view))
     });
     use WayOn::{AddAnew, AskOperator, Connections as ToConnections, SignIn as ToSignIn, StartAgain};
@@ -184,7 +188,8 @@ fn an_answer_leads_on_to_where_it_was_asked_for() {
     let view = PassingOn {
         gateway: "Gate",
         client: Shown::name("Cursor"),
-        is_approved: true,
+        outcome: Outcome::Approved,
+        goes_on: true,
         receiver: Receiver::App(Shown::text("cursor:")),
         target: &target,
     };

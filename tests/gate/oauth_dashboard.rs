@@ -1,9 +1,12 @@
 //! Somebody looks at what they let in, and takes it back; an operator looks at what others let in. Nobody else does.
 
 use serde_json::json;
-use sluicegate::identity::{
-    Principal,
-    login::grants::{ClientGrant, NewCode, Redemption},
+use sluicegate::{
+    identity::{
+        Principal,
+        login::grants::{ClientGrant, NewCode, Redemption},
+    },
+    oauth::flow::new_name,
 };
 use test_support::{
     browser::{BASE, Browser, Got},
@@ -78,7 +81,7 @@ impl World {
             redirect_uri: "https://claude.ai/x".into(),
             challenge: [7; 32],
         };
-        let code = grants.begin_code(new, now).await.unwrap();
+        let code = grants.begin_code(&new_name().unwrap(), new, now).await.unwrap();
         let shown = Redemption {
             client_id: "client".into(),
             redirect_uri: Some("https://claude.ai/x".into()),

@@ -10,6 +10,7 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use sluicegate::oauth::flow::new_name;
 use tempfile::TempDir;
 
 use crate::{
@@ -126,7 +127,8 @@ async fn codes_of(state: &Path, user: &str) -> Vec<String> {
     let mut codes = Vec::new();
     for _ in 0..CODES {
         let new = allowed_by(&pages, user);
-        let code = pages.grants().unwrap().begin_code(new, SystemTime::now()).await.unwrap();
+        let code =
+            pages.grants().unwrap().begin_code(&new_name().unwrap(), new, SystemTime::now()).await.unwrap();
         codes.push(code.expose().to_owned());
     }
     codes

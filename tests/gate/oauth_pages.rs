@@ -1,7 +1,7 @@
 //! A program sends its user here, who logs in and decides; the program gets a code, or an error. And all the ways in which somebody
 //! else would like to have that code.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 use sluicegate::identity::{
@@ -288,9 +288,9 @@ async fn who_was_let_in_before_is_let_in_again_if_somebody_vouches_for_it_and_as
     }
     let none = |scope| target(&with(asked.clone(), [("scope", Some(scope)), ("prompt", Some("none"))]));
     assert!(browser.get(&none("server:db")).await.answer("code").is_some());
-    assert_eq!(browser.get(&none("mcp")).await.answer("error").as_deref(), Some("consent_required"));
+    assert_eq!(browser.get(&none("mcp")).await.offered("error").as_deref(), Some("consent_required"));
     let nobody = world.browser().get(&none("mcp")).await;
-    assert_eq!(nobody.answer("error").as_deref(), Some("login_required"));
+    assert_eq!(nobody.offered("error").as_deref(), Some("login_required"));
     let anew = browser.get(&target(&with(asked.clone(), [("prompt", Some("login"))]))).await;
     assert!(is_sign_in(&anew));
     // Who is to be asked in any case is asked also if they have to log in first.
@@ -343,14 +343,58 @@ async fn who_asks_for_what_is_not_there_is_not_offered_all() {
     let mut browser = world.browser();
     let asked = |scope| target(&with(asking(&id, redirect_uri), [("scope", Some(scope))]));
     let long = format!("mcp {}", "x".repeat(1_024));
-    for scope in ["openid tag:none", "tag:reports", "server:none offline_access", &long] {
+    let refused = browser.get(&asked(&long)).await;
+    assert_eq!(refused.offered("error").as_deref(), Some("invalid_scope"), "{refused:?}");
+    let page = browser.get(&asked("server:none")).await;
+    let refused = log_in(&mut browser, &page, "alice").await;
+    assert_eq!(refused.offered("error").as_deref(), Some("invalid_scope"), "{refused:?}");
+    for scope in ["openid tag:none", "tag:reports", "server:none offline_access"] {
         let answer = browser.get(&asked(scope)).await;
-        assert_eq!(answer.answer("error").as_deref(), Some("invalid_scope"), "{scope}: {answer:?}");
-        assert_eq!(answer.answer("state").as_deref(), Some("a+state"));
+        assert_eq!(answer.offered("error").as_deref(), Some("invalid_scope"), "{scope}: {answer:?}");
+        assert_eq!(answer.offered("state").as_deref(), Some("a+state"));
     }
     for scope in ["", "offline_access", "openid server:db", "openid profile"] {
-        assert!(is_sign_in(&browser.get(&asked(scope)).await), "{scope}");
+        assert!(is_consent(&browser.get(&asked(scope)).await), "{scope}");
     }
+}
+
+#[tokio::test]
+async fn a_stranger_learns_nothing_of_which_servers_and_tags_there_are() {
+    let world = World::start().await;
+    let id = world.registered("https://app.example/cb").await;
+    for (there, not_there) in [
+        ("server:db", "server:no"),
+        ("mcp server:files", "mcp server:nones"),
+        ("tag:reports offline_access", "tag:nothing offline_access"),
+        ("tag:reports tag:nothing", "tag:nothing tag:reports"),
+    ] {
+        let mut seen = Vec::new();
+        for scope in [there, not_there] {
+            let asked = target(&with(asking(&id, "https://app.example/cb"), [("scope", Some(scope))]));
+            let page = world.browser().get(&asked).await;
+            assert!(is_sign_in(&page), "{scope}: {page:?}");
+            let length = format!("{}", page.body.len());
+            let head = page.head.lines().filter(|line| !line.starts_with("set-cookie")).collect::<String>();
+            seen.push((page.status, length, page.hidden("flow").len(), head.len()));
+        }
+        assert_eq!(seen[0], seen[1], "{there} and {not_there}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_on_the_machine_of_the_user_is_shown_as_that_with_a_certificate_too() {
+    const ID: &str = "https://claude.ai/oauth/mcp-oauth-client-metadata";
+    const REDIRECT: &str = "https://localhost:8443/callback";
+    let world = World::start().await;
+    let document = document(ID, "Claude", &[REDIRECT]).to_string();
+    let mut browser = world.browser();
+    let (target_, answer) = (target(&asking(ID, REDIRECT)), json_answer(&document, ""));
+    let (page, _) = tokio::join!(browser.get(&target_), world.host.answer(&answer));
+    let page = log_in(&mut browser, &page, "alice").await;
+    assert!(page.body.contains("this computer"), "{}", page.body);
+    assert!(approve(&mut browser, &page, &["mcp"]).await.answer("code").is_some());
+    // Any program of that machine may be there the next time.
+    assert!(is_consent(&browser.get(&target_).await));
 }
 
 #[tokio::test]
@@ -426,10 +470,14 @@ async fn documents_that_are_no_good_are_counted_by_what_is_wrong_with_them() {
 }
 
 #[tokio::test]
-async fn what_else_is_wrong_is_for_the_client_which_learns_it_by_a_redirect() {
-    let world = World::start().await;
-    let id = world.registered("https://app.example/cb?x=1").await;
-    let good = asking(&id, "https://app.example/cb?x=1");
+async fn what_else_is_wrong_is_for_the_client_which_learns_it_by_a_redirect_if_the_config_vouches_for_it() {
+    let world = World::start_with(|config| {
+        config["proxy"]["auth"]["clients"] =
+            json!({ "portal": { "redirectUris": ["https://app.example/cb?x=1"] } });
+    })
+    .await;
+    let stranger = world.registered("https://app.example/cb?x=1").await;
+    let good = asking("portal", "https://app.example/cb?x=1");
     let long = "s".repeat(1025);
     for (changes, error) in [
         (vec![("response_type", None)], "invalid_request"),
@@ -459,11 +507,105 @@ async fn what_else_is_wrong_is_for_the_client_which_learns_it_by_a_redirect() {
         assert_eq!(got.answer("error").as_deref(), Some(error), "{changes:?}");
         assert_eq!(got.answer("state").is_some(), has_state);
         assert_eq!(got.answer("iss").as_deref(), Some(BASE));
+        // Anybody could have registered that address: the gateway leads nobody there who has not seen that it does.
+        let bad = with(with(good.clone(), changes.clone()), [("client_id", Some(&*stranger))]);
+        let page = world.browser().get(&target(&bad)).await;
+        assert_eq!((page.status, page.leads_to()), (400, None), "{changes:?} {page:?}");
+        assert_eq!((page.offers(), page.offered("error").as_deref()), (got.leads_to(), Some(error)));
+        assert!(page.body.contains("app.example"), "{page:?}");
     }
     let strict = World::start_with(|config| config["proxy"]["auth"]["requireResource"] = json!(true)).await;
     let id = strict.registered("https://app.example/cb").await;
     let got = strict.browser().get(&target(&asking(&id, "https://app.example/cb"))).await;
-    assert_eq!(got.answer("error").as_deref(), Some("invalid_target"));
+    assert_eq!(got.offered("error").as_deref(), Some("invalid_target"));
+}
+
+#[tokio::test]
+async fn nobody_is_led_to_an_address_that_only_a_stranger_names_logged_in_or_not() {
+    const ID: &str = "https://claude.ai/oauth/mcp-oauth-client-metadata";
+    const REDIRECTS: [&str; 3] =
+        ["https://evil.example/cb", "http://localhost/cb", "cursor://anysphere.cursor-mcp/oauth/callback"];
+    let mut world = World::start().await;
+    let document =
+        json_answer(&document(ID, "Claude", &REDIRECTS).to_string(), "Cache-Control: max-age=3600\r\n");
+    let bad = |id: &str, uri: &str| target(&with(asking(id, uri), [("response_type", Some("token"))]));
+    let registered = (
+        world.registered(REDIRECTS[0]).await,
+        world.registered(REDIRECTS[1]).await,
+        world.registered(REDIRECTS[2]).await,
+    );
+    let cookies = {
+        let mut browser = world.browser();
+        let page = browser.get(&target(&asking(&registered.0, REDIRECTS[0]))).await;
+        log_in(&mut browser, &page, "alice").await;
+        let first = bad(ID, REDIRECTS[0]);
+        let (page, _) = tokio::join!(browser.get(&first), world.host.answer(&document));
+        assert_eq!((page.status, page.leads_to()), (400, None), "{page:?}");
+        browser.cookies
+    };
+    let leads = async |world: &World, id: &str, uri: &str| {
+        let mut found = Vec::new();
+        for cookies in [BTreeMap::new(), cookies.clone()] {
+            let mut browser = world.browser();
+            browser.cookies = cookies;
+            let page = browser.get(&bad(id, uri)).await;
+            assert!(page.leads_to().or(page.offers()).unwrap().starts_with(uri), "{page:?}");
+            found.push(page.leads_to().is_some());
+        }
+        assert_eq!(found[0], found[1], "{id} {uri}");
+        found[0]
+    };
+    // A program on the user's own machine is no place to lead people astray to; an app is, since it does what a link says.
+    for (registered, uri, wanted) in [
+        (&registered.0, REDIRECTS[0], false),
+        (&registered.1, REDIRECTS[1], true),
+        (&registered.2, REDIRECTS[2], false),
+    ] {
+        for id in [registered, ID] {
+            assert_eq!(leads(&world, id, uri).await, wanted, "{id} {uri}");
+        }
+    }
+    // For what the config lists, it vouches: addresses, and documents of which all are.
+    let mut listed = config(&world.tls);
+    listed["proxy"]["auth"]["registration"] = json!(["claude.ai"]);
+    world.gate.reload(listed);
+    assert!(leads(&world, ID, REDIRECTS[0]).await);
+    let own = "https://claude.ai/api/mcp/auth_callback";
+    let id = world.registered(own).await;
+    assert!(leads(&world, &id, own).await);
+    assert!(!leads(&world, &registered.2, REDIRECTS[2]).await);
+}
+
+#[tokio::test]
+async fn a_request_brings_one_code_however_often_its_forms_are_sent() {
+    let world = World::start().await;
+    let redirect_uri = "https://app.example/cb";
+    let id = world.registered(redirect_uri).await;
+    let mut browser = world.browser();
+    let sign_in = browser.get(&target(&asking(&id, redirect_uri))).await;
+    let page = log_in(&mut browser, &sign_in, "alice").await;
+    let first = approve(&mut browser, &page, &["mcp"]).await.answer("code").unwrap();
+    // A second click has the same answer, which the browser shows in place of the first.
+    let again = approve(&mut browser, &page, &["mcp"]).await;
+    assert_eq!(again.answer("code").as_deref(), Some(&*first));
+    assert!(world.is_good(&first, &id, redirect_uri).await);
+    // Once it was used there is none, neither by this form nor by another one of the same request.
+    assert_trouble(&approve(&mut browser, &page, &["mcp"]).await);
+    let page = log_in(&mut browser, &sign_in, "alice").await;
+    assert!(is_consent(&page), "{page:?}");
+    assert_trouble(&approve(&mut browser, &page, &["mcp"]).await);
+    let shared = world.gate.gateway.shared();
+    let now = shared.live().clock.now();
+    let grants = shared.logins.grants().unwrap().list(&Principal::User("alice".into()), now);
+    assert_eq!(
+        grants.iter().filter(|grant| grant.kind.client().is_some()).count(),
+        1,
+        "what it brought stays"
+    );
+    // A new request is a new question.
+    let page = browser.get(&target(&asking(&id, redirect_uri))).await;
+    let other = approve(&mut browser, &page, &["mcp"]).await.answer("code").unwrap();
+    assert_ne!(other, first);
 }
 
 /// A consent page of alice's, with its browser.

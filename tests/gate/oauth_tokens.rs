@@ -25,6 +25,7 @@ use sluicegate::{
             store::Opening,
         },
     },
+    oauth::flow::new_name,
     secret::Secret,
 };
 use tempfile::TempDir;
@@ -118,7 +119,7 @@ pub async fn access_of(gate: &Gate, new: NewCode) -> (String, AccessClaims) {
         challenge_of_verifier: Some(new.challenge),
         refresh_token_scopes: Vec::new(),
     };
-    let code = grants.begin_code(new, now).await.unwrap();
+    let code = grants.begin_code(&new_name().unwrap(), new, now).await.unwrap();
     let admits = Box::new(|_: &_, _, _: &_| Ok(()));
     let (issued, _) = grants.redeem(code.expose(), shown, admits, terms, now).await.unwrap();
     let claims = AccessClaims {
@@ -161,7 +162,7 @@ impl Server {
     /// Somebody has allowed a client this.
     async fn code_of(&self, new: NewCode) -> String {
         let grants = self.pages.grants().unwrap();
-        grants.begin_code(new, SystemTime::now()).await.unwrap().expose().to_owned()
+        grants.begin_code(&new_name().unwrap(), new, SystemTime::now()).await.unwrap().expose().to_owned()
     }
 
     async fn code(&self) -> String {

@@ -1,28 +1,33 @@
 //! `/authorize`: a client sends its user here, and gets a code if the user lets it in (RFC 6749 §4.1, OAuth 2.1, RFC 9207).
 //!
 //! As long as it is not known who asks and where that one may be sent back to, nobody is sent anywhere: the user is told what is
-//! wrong. What is wrong behind that is for the client, by a redirect.
+//! wrong. What is wrong behind that is for the client.
 //!
 //! There is no POST, which is a choice (§3.1): only a page of the client could send one. What another page sends is not taken, and
 //! comes without the cookies by which a browser is known.
+
+use std::time::UNIX_EPOCH;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Response;
 
 use super::{
     OauthRequest,
+    answer::{Fault, WayBack},
     consent::decide,
     form::Form,
-    places,
-    visit::{Asking, Visit, target},
+    places::{self, LONGEST_SCOPE},
+    visit::{Asking, Visit, no_key},
 };
-use crate::{body::Payload, error::Error, oauth::flow::AuthorizationRequest, pages::WayOn};
+use crate::{
+    body::Payload,
+    error::Error,
+    oauth::flow::{AuthorizationRequest, new_name},
+    pages::WayOn,
+};
 
 /// Bytes of a `state` at most.
 const LONGEST_STATE: usize = 1024;
-
-/// What is wrong with a request, for the client.
-struct Fault(&'static str, &'static str);
 
 /// Answers one.
 pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
@@ -59,20 +64,17 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
     let Some(receiver) = client.receiver(redirect_uri, request.config) else {
         return Ok(visit.unknown_receiver(redirect_uri));
     };
-    let answered_by = |fault: Fault| {
-        let state = form.get("state").filter(|state| state.len() <= LONGEST_STATE);
-        let answer = [("error", fault.0), ("error_description", fault.1)];
-        visit.lead_to(target(redirect_uri, state, &request.config.issuer, &answer)?.as_str())
-    };
-    let asked = match checked(request, &form, &client.id, redirect_uri) {
+    let state = form.get("state").filter(|state| state.len() <= LONGEST_STATE);
+    let way_back = WayBack { client: &client, receiver: &receiver, redirect_uri, state };
+    let asked = match checked(&visit, &form, &client.id, redirect_uri)? {
         Ok(asked) => asked,
-        Err(fault) => return answered_by(fault),
+        Err(fault) => return way_back.refused(&visit, fault),
     };
     let asking = Asking { client: &client, receiver: &receiver, asked: &asked };
     let login = match visit.login().await? {
         Some(login) if !has_prompt(&form, "login") => login,
         _ if has_prompt(&form, "none") => {
-            return answered_by(Fault("login_required", "Nobody is signed in."));
+            return way_back.refused(&visit, Fault::NOBODY);
         }
         _ => {
             let flow = visit.seal(&asked)?;
@@ -88,11 +90,30 @@ fn has_prompt(form: &Form, word: &str) -> bool {
 
 /// What the client asks for, if that can be.
 fn checked(
-    request: &OauthRequest<'_>,
+    visit: &Visit<'_>,
     form: &Form,
     client_id: &str,
     redirect_uri: &str,
-) -> Result<AuthorizationRequest, Fault> {
+) -> Result<Result<AuthorizationRequest, Fault>, Error> {
+    let (challenge, resource) = match well_formed(visit.request, form) {
+        Ok(checked) => checked,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    Ok(Ok(AuthorizationRequest {
+        id: new_name().map_err(no_key)?,
+        made: visit.now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        client_id: client_id.to_owned(),
+        redirect_uri: redirect_uri.to_owned(),
+        state: form.get("state").map(str::to_owned),
+        challenge,
+        resource,
+        scope: form.get("scope").unwrap_or_default().to_owned(),
+        must_ask: has_prompt(form, "consent"),
+    }))
+}
+
+/// The challenge and the place of a request that has all that it needs. Nothing here depends on which servers there are.
+fn well_formed(request: &OauthRequest<'_>, form: &Form) -> Result<([u8; 32], String), Fault> {
     match form.get("response_type") {
         Some("code") => {}
         None => return Err(Fault("invalid_request", "response_type is missing.")),
@@ -128,15 +149,8 @@ fn checked(
         asked => places::canonical(request, asked)
             .ok_or(Fault("invalid_target", "resource is no place of this gateway."))?,
     };
-    let scope = places::asked_scope(request, form.get("scope"))
-        .ok_or(Fault("invalid_scope", "scope is longer than 1,024 bytes, or nothing of it is known here."))?;
-    Ok(AuthorizationRequest {
-        client_id: client_id.to_owned(),
-        redirect_uri: redirect_uri.to_owned(),
-        state: form.get("state").map(str::to_owned),
-        challenge: *challenge,
-        resource,
-        scope: scope.text(),
-        must_ask: has_prompt(form, "consent"),
-    })
+    if form.get("scope").is_some_and(|scope| scope.len() > LONGEST_SCOPE) {
+        return Err(Fault("invalid_scope", "scope is longer than 1,024 bytes."));
+    }
+    Ok((*challenge, resource))
 }

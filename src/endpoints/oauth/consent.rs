@@ -5,22 +5,21 @@ use std::sync::Arc;
 use http::Response;
 
 use super::{
-    OauthRequest, places,
-    visit::{Asking, Visit, no_key},
+    OauthRequest,
+    answer::{Fault, shown_receiver},
+    places,
+    visit::{Asking, Visit},
 };
 use crate::{
     body::Payload,
     config::Level,
     error::{Error, ErrorKind},
     identity::{
-        login::{
-            grants::{Consent, NewCode, NotBegun, PageLogin},
-            keys::NoKey,
-        },
+        login::grants::{Consent, NewCode, NoCode, PageLogin},
         scope::{self, Scope},
     },
-    oauth::ClientKind,
-    pages::{self, Form, Identified, PassingOn, SCOPE_FIELD, ScopeChoice, Shown, csrf::Purpose},
+    oauth::{ClientKind, flow::AuthorizationRequest},
+    pages::{self, Form, Identified, SCOPE_FIELD, ScopeChoice, Shown, csrf::Purpose},
     upstream::document::DocumentUrl,
 };
 
@@ -32,7 +31,11 @@ pub(super) async fn decide(
     login: &PageLogin,
     must_not_ask: bool,
 ) -> Result<Response<Payload>, Error> {
-    let scope = &asking.asked.scope;
+    let Some(scope) = places::asked_scope(visit.request, &asking.asked.scope) else {
+        return asking.way_back().refused(visit, Fault::SCOPE);
+    };
+    let asked = AuthorizationRequest { scope: scope.text(), ..asking.asked.clone() };
+    let (scope, asking) = (&asked.scope, &Asking { asked: &asked, ..*asking });
     if !asking.asked.must_ask && !asking.is_always_asked() {
         let consent = consent(asking, login, scope);
         let tags = visit.request.config.scope_tags;
@@ -46,8 +49,7 @@ pub(super) async fn decide(
         }
     }
     if must_not_ask {
-        let error = ("error", "consent_required");
-        return answer(visit, asking, false, &[error]);
+        return asking.way_back().refused(visit, Fault::NOT_ASKED);
     }
     ask(visit, asking, login)
 }
@@ -71,7 +73,7 @@ fn ask(visit: &Visit<'_>, asking: &Asking<'_>, login: &PageLogin) -> Result<Resp
     let csrf = visit.csrf_field(Purpose::Consent, Some(login), Some(&flow))?;
     let account = login.principal.to_string();
     let host = DocumentUrl::parse(&client.id).map(|url| url.host().to_owned()).unwrap_or_default();
-    let receiver = asking.shown_receiver();
+    let receiver = asking.receiver.name();
     let parts = Scope::parse(&asked.scope, visit.request.config.scope_tags).parts();
     let scopes: Vec<_> = parts.iter().map(|value| ScopeChoice { value, is_checked: true }).collect();
     let servers = places::reached(visit.request, login, asked);
@@ -80,7 +82,7 @@ fn ask(visit: &Visit<'_>, asking: &Asking<'_>, login: &PageLogin) -> Result<Resp
         gateway: visit.gateway(),
         client: Shown::name(&client.name),
         account: Shown::name(account.strip_prefix("user:").unwrap_or(&account)),
-        receiver: receiver.view(),
+        receiver: shown_receiver(asking.receiver, &receiver),
         identified: match client.kind {
             ClientKind::Config => Identified::Config,
             ClientKind::Document => Identified::Site(Shown::text(&host)),
@@ -129,7 +131,7 @@ pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<P
     let is_allowed =
         form.get("answer") == Some("approve") && ticked.iter().any(|part| part != scope::OFFLINE);
     if !is_allowed {
-        return answer(&visit, &asking, true, &[("error", "access_denied")]);
+        return asking.way_back().denied(&visit);
     }
     let scope = ticked.join(" ");
     if !asking.is_always_asked() {
@@ -153,37 +155,20 @@ async fn allow(
         redirect_uri: asking.asked.redirect_uri.as_str().into(),
         challenge: asking.asked.challenge,
     };
-    let code = visit.grants()?.begin_code(new, visit.now).await.map_err(|why| match why {
-        NotBegun::Full => ErrorKind::Unavailable.with_cause("there are as many codes as may be"),
-        NotBegun::TooLong => ErrorKind::Internal.with_cause("what a client asks for is too long to be kept"),
-        NotBegun::NoRandomness => no_key(NoKey),
-        NotBegun::Down => Error::logins_not_kept(),
-    })?;
+    let code = match visit.grants()?.begin_code(&asking.asked.id, new, visit.now).await {
+        Ok(code) => code,
+        Err(NoCode::Over) => return Ok(visit.over()),
+        Err(NoCode::Full) => {
+            return Err(ErrorKind::Unavailable.with_cause("there are as many codes as may be"));
+        }
+        Err(NoCode::TooLong) => {
+            return Err(ErrorKind::Internal.with_cause("what a client asks for is too long to be kept"));
+        }
+        Err(NoCode::Down) => return Err(Error::logins_not_kept()),
+    };
     visit.note(login);
     let log = &visit.request.shared.observer.log;
     let line = log.line(Level::Info, "A client was let in").display("principal", &login.principal);
     line.text("client", &asking.receiver.name()).send();
-    answer(visit, asking, visit.request.is_post(), &[("code", code.expose())])
-}
-
-/// Leads the browser back to the client. An answer to a form is a page that does so.
-fn answer(
-    visit: &Visit<'_>,
-    asking: &Asking<'_>,
-    is_to_form: bool,
-    answer: &[(&str, &str)],
-) -> Result<Response<Payload>, Error> {
-    let target = asking.target(&visit.request.config.issuer, answer)?;
-    if !is_to_form {
-        return visit.lead_to(target.as_str());
-    }
-    let receiver = asking.shown_receiver();
-    let view = PassingOn {
-        gateway: visit.gateway(),
-        client: Shown::name(&asking.client.name),
-        is_approved: answer.iter().any(|(name, _)| *name == "code"),
-        receiver: receiver.view(),
-        target: &target,
-    };
-    Ok(visit.show(pages::passing_on(&view)))
+    asking.way_back().allowed(visit, code.expose())
 }

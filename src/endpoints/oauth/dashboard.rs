@@ -1,7 +1,5 @@
 //! `/oauth`: what somebody let in, and the end of it.
 
-use std::collections::HashSet;
-
 use http::Response;
 
 use super::{OauthRequest, visit::Visit};
@@ -35,22 +33,21 @@ struct Row {
 pub(super) async fn show(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
     let visit = Visit::of(request)?;
     let Some(login) = visit.login().await? else { return visit.lead_to(LOGIN_PAGE) };
-    let own = rows(&visit, &login, [&login.principal])?;
-    let others = if is_admin(request, &login) {
-        let mut seen = HashSet::from([&login.principal]);
-        let callers = request.live.callers.iter().map(|caller| &caller.identity.principal);
-        let mut rows = rows(&visit, &login, callers.filter(|principal| seen.insert(principal)))?;
-        rows.sort_by_key(|row| std::cmp::Reverse(row.summary.began));
-        Some(rows)
+    let grants = visit.grants()?;
+    let own = grants.list(&login.principal, visit.now).into_iter();
+    let own = own.filter(|summary| summary.kind.client().is_some());
+    let own = rows(&visit, &login, own.map(|summary| (login.principal.clone(), summary)))?;
+    let (others, not_shown) = if is_admin(request, &login) {
+        let (others, count) = grants.of_others(&login.principal, MOST_OF_OTHERS, visit.now);
+        let not_shown = count - others.len();
+        (Some(rows(&visit, &login, others)?), not_shown)
     } else {
-        None
+        (None, 0)
     };
     let sign_out_csrf = visit.csrf_field(Purpose::SignOut, Some(&login), None)?;
     let account = shown_account(&login.principal);
     let own: Vec<_> = own.iter().filter_map(Row::shown).collect();
-    let not_shown = others.as_ref().map_or(0, |others| others.len().saturating_sub(MOST_OF_OTHERS));
-    let others = others.as_ref().map(|others| others.iter().take(MOST_OF_OTHERS).filter_map(Row::shown));
-    let others: Option<Vec<_>> = others.map(Iterator::collect);
+    let others: Option<Vec<_>> = others.as_ref().map(|others| others.iter().filter_map(Row::shown).collect());
     let did = request.asked().ok();
     let view = Connections {
         gateway: visit.gateway(),
@@ -113,24 +110,19 @@ pub(super) async fn sign_out(request: &OauthRequest<'_>) -> Result<Response<Payl
     visit.lead_to(LOGIN_PAGE)
 }
 
-/// The grants of clients of these principals.
-fn rows<'p>(
+/// Grants of clients, with the forms that revoke them.
+fn rows(
     visit: &Visit<'_>,
     login: &PageLogin,
-    principals: impl IntoIterator<Item = &'p Principal>,
+    grants: impl IntoIterator<Item = (Principal, GrantSummary)>,
 ) -> Result<Vec<Row>, Error> {
-    let grants = visit.grants()?;
-    let mut rows = Vec::new();
-    for principal in principals {
-        let list = grants.list(principal, visit.now);
-        for summary in list.into_iter().filter(|summary| summary.kind.client().is_some()) {
-            let object = object(&summary.shown_id, &principal.to_string());
-            let csrf = visit.csrf_field(Purpose::Revoke, Some(login), Some(&object))?;
-            let account = shown_account(principal);
-            rows.push(Row { principal: principal.clone(), summary, account, csrf });
-        }
-    }
-    Ok(rows)
+    let row = |(principal, summary): (Principal, GrantSummary)| {
+        let object = object(&summary.shown_id, &principal.to_string());
+        let csrf = visit.csrf_field(Purpose::Revoke, Some(login), Some(&object))?;
+        let account = shown_account(&principal);
+        Ok(Row { principal, summary, account, csrf })
+    };
+    grants.into_iter().map(row).collect()
 }
 
 impl Row {

@@ -49,9 +49,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
     };
     let grants = visit.grants()?;
     let begun = grants.begin_page(&principal, fingerprint, visit.now).await.map_err(|why| match why {
-        NotBegun::Full | NotBegun::TooLong => {
-            ErrorKind::Unavailable.with_cause("there are as many logins as may be")
-        }
+        NotBegun::Full => ErrorKind::Unavailable.with_cause("there are as many logins as may be"),
         NotBegun::NoRandomness => no_key(NoKey),
         NotBegun::Down => Error::logins_not_kept(),
     });

@@ -3,6 +3,7 @@
 //! Each endpoint answers in a file of its own. What of a request they may look at is [`OauthRequest`]; fields of forms and of
 //! queries are read by [`form`] alone.
 
+mod answer;
 mod authorize;
 mod client_proof;
 mod consent;

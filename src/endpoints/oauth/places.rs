@@ -23,18 +23,16 @@ pub(super) fn canonical(request: &OauthRequest<'_>, resource: Option<&str>) -> O
 }
 
 /// Bytes of a scope at most: tokens and rows have room for it.
-const LONGEST_SCOPE: usize = 1024;
+pub(super) const LONGEST_SCOPE: usize = 1024;
 
 /// What a client asks for, of which what means nothing here is left out. Without a scope, or with words of others alone (`openid`), it
-/// is `mcp`: all that whoever allows it may do. `None` if it is too long, or if it names servers or tags that are none: who asked for
-/// little is not offered all.
-pub(super) fn asked_scope(request: &OauthRequest<'_>, scope: Option<&str>) -> Option<Scope> {
-    let scope = scope.unwrap_or_default();
+/// is `mcp`: all that whoever allows it may do. `None` if it names servers or tags that are none: who asked for little is not offered
+/// all. It says which there are, so it is for those alone who have logged in.
+pub(super) fn asked_scope(request: &OauthRequest<'_>, scope: &str) -> Option<Scope> {
     let asked = Scope::parse(scope, request.config.scope_tags);
     let known = known_scope(request, &asked);
     let opens_something = known.words().iter().any(|word| word != scope::OFFLINE);
     match (opens_something, asked.words().iter().any(|word| scope::is_place(word))) {
-        _ if scope.len() > LONGEST_SCOPE => None,
         (true, _) => Some(known),
         (false, true) => None,
         (false, false) => {

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::SystemTime};
 
 use http::{HeaderValue, Response, StatusCode, header};
-use url::Url;
 
 use super::OauthRequest;
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     },
     oauth::{
         Client, NotFound,
-        flow::{AuthorizationRequest, Flows, new_cookie},
+        flow::{AuthorizationRequest, Flows, new_name},
         redirect::Receiver,
         registration::Registrar,
     },
@@ -40,7 +39,7 @@ pub(super) struct Visit<'a> {
     signed_in: Option<HeaderValue>,
 }
 
-/// A client that asks for something, and where the answer goes.
+/// A client that asks for something, and whom the answer goes to.
 pub(super) struct Asking<'a> {
     pub(super) client: &'a Client,
     pub(super) receiver: &'a Receiver,
@@ -54,7 +53,7 @@ impl<'a> Visit<'a> {
         let known = Cookie::Flow.read(reach, &request.head.headers).filter(|cookie| cookie.len() <= 64);
         let flow_cookie = match known {
             Some(cookie) => cookie.to_owned(),
-            None => new_cookie().map_err(no_key)?.expose().to_owned(),
+            None => new_name().map_err(no_key)?,
         };
         let now = request.live.clock.now();
         Ok(Self { request, now, reach, flow_cookie, is_new: known.is_none(), signed_in: None })
@@ -104,7 +103,7 @@ impl<'a> Visit<'a> {
 
     /// What a client asks for, sealed for this browser.
     pub(super) fn seal(&self, asked: &AuthorizationRequest) -> Result<String, Error> {
-        self.flows()?.seal(asked, &self.flow_cookie, self.now).map_err(no_key)
+        self.flows()?.seal(asked, &self.flow_cookie).map_err(no_key)
     }
 
     /// What a client asked for in this browser, a while ago.
@@ -218,7 +217,7 @@ impl<'a> Visit<'a> {
         self.with_cookies(page.into_response().map(Payload::Whole))
     }
 
-    /// Leads the browser on, where it does not answer a form: to that, Chrome holds the policy of the page that it was on.
+    /// Leads the browser on, where it answers no form: to that, Chrome holds the policy of the page that it was on.
     pub(super) fn lead_to(&self, target: &str) -> Result<Response<Payload>, Error> {
         let mut response = empty(StatusCode::FOUND);
         let location = HeaderValue::try_from(target);
@@ -240,11 +239,6 @@ impl<'a> Visit<'a> {
 }
 
 impl Asking<'_> {
-    /// Where the browser goes with this answer (RFC 6749 §4.1.2, RFC 9207).
-    pub(super) fn target(&self, issuer: &str, answer: &[(&str, &str)]) -> Result<Url, Error> {
-        target(&self.asked.redirect_uri, self.asked.state.as_deref(), issuer, answer)
-    }
-
     /// What the client gets if somebody allows it this.
     pub(super) fn grant(&self, scope: &str) -> ClientGrant {
         ClientGrant {
@@ -260,41 +254,6 @@ impl Asking<'_> {
     pub(super) fn is_always_asked(&self) -> bool {
         !self.client.is_verified() || self.receiver.is_local()
     }
-
-    pub(super) fn shown_receiver(&self) -> ShownReceiver {
-        ShownReceiver(self.receiver.name(), self.receiver.clone())
-    }
-}
-
-/// A receiver, with what is shown of it.
-pub(super) struct ShownReceiver(String, Receiver);
-
-impl ShownReceiver {
-    pub(super) fn view(&self) -> pages::Receiver<'_> {
-        match self.1 {
-            Receiver::Site(_) => pages::Receiver::Site(Shown::text(&self.0)),
-            Receiver::Loopback => pages::Receiver::ThisComputer,
-            Receiver::App(_) => pages::Receiver::App(Shown::text(&self.0)),
-        }
-    }
-}
-
-/// Where a browser goes with an answer.
-pub(super) fn target(
-    redirect_uri: &str,
-    state: Option<&str>,
-    issuer: &str,
-    answer: &[(&str, &str)],
-) -> Result<Url, Error> {
-    let url = Url::parse(redirect_uri);
-    let mut url = url.map_err(|_| ErrorKind::Internal.with_cause("a redirect URI is no URL"))?;
-    {
-        let mut query = url.query_pairs_mut();
-        query.extend_pairs(answer);
-        query.extend_pairs(state.map(|state| ("state", state)));
-        query.append_pair("iss", issuer);
-    }
-    Ok(url)
 }
 
 /// The client of this id. If it has a document that is no good, that is counted.

@@ -1,7 +1,10 @@
 //! What somebody allows a client at the pages, and what the client gets for it, in memory and in a file.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,10 +13,11 @@ use test_basics::waiting::until;
 
 use super::{
     Logins,
+    access_token::AccessClaims,
     fingerprint::Fingerprint,
     grants::{
-        Admits, ClientGrant, Consent, GrantKind, Grants, Issued, KindTag, NewCode, NotRedeemed, NotRefreshed,
-        Objection, Redemption, RefreshOf, Token,
+        Admits, ClientGrant, Consent, GrantKind, Grants, Issued, KindTag, NewCode, NoCode, NotRedeemed,
+        NotRefreshed, Objection, Redemption, RefreshOf, Token,
     },
     refresh_token::RefreshToken,
     store::Opening,
@@ -101,7 +105,14 @@ fn anybody() -> Admits {
 }
 
 async fn code(logins: &Logins, now: u64) -> Secret {
-    logins.grants().unwrap().begin_code(new_code(), at(now)).await.unwrap()
+    code_of(logins, new_code(), now).await
+}
+
+/// A code of a request that there was not before.
+async fn code_of(logins: &Logins, new: NewCode, now: u64) -> Secret {
+    static REQUESTS: AtomicU64 = AtomicU64::new(0);
+    let request = REQUESTS.fetch_add(1, Ordering::Relaxed).to_string();
+    grants(logins).begin_code(&request, new, at(now)).await.unwrap()
 }
 
 async fn redeem(logins: &Logins, code: &Secret, now: u64) -> Result<Issued, NotRedeemed> {
@@ -157,6 +168,104 @@ async fn a_code_that_comes_twice_ends_what_it_brought() {
         until("both know", || grants(one).is_revoked(issued.grant)).await;
         assert_eq!(refresh(one, &next.refresh_token, 301).await.unwrap_err(), NotRefreshed::Invalid);
         assert_eq!(redeem(one, &code, 302).await.unwrap_err(), NotRedeemed::Invalid);
+    }
+}
+
+#[tokio::test]
+async fn a_request_has_one_code_wherever_it_is_allowed_and_none_once_that_was_used() {
+    for (gateways, _directory) in each() {
+        let (one, other) = (&gateways[0], gateways.last().unwrap());
+        let allow = |logins, request, new, now| grants(logins).begin_code(request, new, at(now));
+        let first = allow(one, "one", new_code(), 0).await.unwrap();
+        assert_eq!(allow(other, "one", new_code(), 30).await, Ok(first.clone()), "a second click");
+        assert_ne!(allow(other, "another", new_code(), 30).await.unwrap(), first);
+        // Who allows something else by it has none, and takes none away.
+        let wider = ClientGrant { scope: "mcp offline_access".into(), ..(*client()).clone() };
+        for changed in [
+            NewCode { principal: Principal::User("bob".into()), ..new_code() },
+            NewCode { client: wider.into(), ..new_code() },
+            NewCode { challenge: [4; 32], ..new_code() },
+        ] {
+            assert_eq!(allow(other, "one", changed, 30).await, Err(NoCode::Over));
+        }
+        let issued = redeem(other, &first, 59).await.unwrap();
+        for now in [59, 600, 3_600, 3_659] {
+            grants(one).sweep(at(now));
+            assert_eq!(allow(one, "one", new_code(), now).await, Err(NoCode::Over), "{now}");
+        }
+        assert!(!grants(other).is_revoked(issued.grant));
+        // The time of one that nobody came for is over as well.
+        allow(one, "late", new_code(), 3_600).await.unwrap();
+        assert_eq!(allow(one, "late", new_code(), 3_660).await, Err(NoCode::Over));
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_was_allowed_is_forgotten_once_it_gives_it_back() {
+    let consent = |client_id: &str| Consent {
+        principal: alice(),
+        fingerprint: fingerprint(),
+        client_id: client_id.into(),
+        redirect_host: "client.example".into(),
+        resource: "https://mcp.example.com/db/mcp".into(),
+        scope: "mcp".into(),
+    };
+    let other_client = "https://other.example/client";
+    for (gateways, _directory) in each() {
+        let (one, other) = (&gateways[0], gateways.last().unwrap());
+        for by_access in [false, true] {
+            for client in [CLIENT, other_client] {
+                grants(one).remember_consent(consent(client), at(0)).await.unwrap();
+            }
+            let has = |client| grants(one).has_consent(consent(client), ScopeTags::All, at(2));
+            let issued = begin(one, 1).await;
+            // What is given back is another client's: nothing is forgotten.
+            let token = RefreshToken::parse(issued.refresh_token.expose()).unwrap();
+            let wrong = Token::ClientRefresh(token.clone(), other_client.into());
+            grants(other).revoke(vec![wrong], at(2)).await.unwrap();
+            assert_eq!((has(CLIENT).await, has(other_client).await), (Ok(true), Ok(true)));
+            let token = if by_access {
+                Token::Access(AccessClaims {
+                    principal: alice(),
+                    grant: issued.grant,
+                    fingerprint: fingerprint(),
+                    client_id: CLIENT.into(),
+                    resource: "https://mcp.example.com/db/mcp".into(),
+                    scope: "mcp".into(),
+                    issued: at(1),
+                    expires: issued.expires,
+                    grant_ends: issued.grant_ends,
+                })
+            } else {
+                Token::ClientRefresh(token, CLIENT.into())
+            };
+            // At another gateway, which may not have heard of the grant.
+            grants(other).revoke(vec![token], at(2)).await.unwrap();
+            assert_eq!((has(CLIENT).await, has(other_client).await), (Ok(false), Ok(true)), "{by_access}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_what_others_let_in_so_many_are_shown_as_are_asked_for_the_last_first() {
+    for (gateways, _directory) in each() {
+        let one = &gateways[0];
+        let (bob, carol) = (Principal::User("bob".into()), Principal::Token("carol".into()));
+        begin(one, 0).await;
+        grants(one).begin_page(&bob, fingerprint(), at(0)).await.unwrap();
+        for (principal, second) in [(&bob, 1), (&carol, 3), (&bob, 2), (&bob, 4)] {
+            let code = code_of(one, NewCode { principal: principal.clone(), ..new_code() }, second).await;
+            redeem(one, &code, second).await.unwrap();
+        }
+        let shown = |most, now| {
+            let (shown, count) = grants(one).of_others(&alice(), most, at(now));
+            let shown: Vec<_> = shown.iter().map(|(of, grant)| (of.clone(), grant.began)).collect();
+            (shown, count)
+        };
+        assert_eq!(shown(2, 5), (vec![(bob.clone(), at(4)), (carol.clone(), at(3))], 4));
+        let all = [(&bob, 4), (&carol, 3), (&bob, 2), (&bob, 1)];
+        assert_eq!(shown(9, 5), (all.map(|(of, second)| (of.clone(), at(second))).to_vec(), 4));
+        assert_eq!(shown(9, 4 + 720 * 3_600), (vec![], 0), "they are over");
     }
 }
 
@@ -393,7 +502,7 @@ async fn nobody_has_more_codes_grants_or_consents_than_one_may_have() {
             let client_id: Arc<str> = format!("https://client{n}.example/").into();
             let client = Arc::new(ClientGrant { client_id: Arc::clone(&client_id), ..(*client()).clone() });
             let new = NewCode { client, ..new_code() };
-            let code = grants(one).begin_code(new, at(22 + n)).await.unwrap();
+            let code = code_of(one, new, 22 + n).await;
             let shown = Redemption { client_id, ..shown() };
             grants(one).redeem(code.expose(), shown, anybody(), &TERMS, at(22 + n)).await.unwrap();
         }
@@ -423,7 +532,7 @@ async fn nobody_has_more_codes_grants_or_consents_than_one_may_have() {
         }
         let too_long = ClientGrant { client_id: "x".repeat(2_049).into(), ..(*client()).clone() };
         let too_long = NewCode { client: too_long.into(), ..new_code() };
-        assert!(grants(one).begin_code(too_long, at(0)).await.is_err());
+        assert_eq!(grants(one).begin_code("x", too_long, at(0)).await.unwrap_err(), NoCode::TooLong);
     }
 }
 
@@ -433,7 +542,7 @@ async fn grants_of_a_token_end_with_it_as_those_of_users_do() {
         let one = &gateways[0];
         let ci = Principal::Token("ci".into());
         let new = NewCode { principal: ci.clone(), ..new_code() };
-        let code = grants(one).begin_code(new, at(0)).await.unwrap();
+        let code = code_of(one, new, 0).await;
         let (of_ci, of_alice) = (redeem(one, &code, 1).await.unwrap(), begin(one, 1).await);
         assert_eq!(of_ci.principal, ci);
         grants(one).keep(|principal, of| *principal == alice() && of == fingerprint());
@@ -475,12 +584,12 @@ async fn a_client_that_asks_again_and_again_takes_the_place_of_its_own_and_of_no
         let logins = &gateways[0];
         let new = NewCode { client: of_other(), ..new_code() };
         let redemption = Redemption { client_id: of_other().client_id.clone(), ..shown() };
-        let begun = grants(logins).begin_code(new.clone(), at(0)).await.unwrap();
+        let begun = code_of(logins, new.clone(), 0).await;
         let (other, _) = grants(logins)
             .redeem(begun.expose(), redemption.clone(), anybody(), &TERMS, at(0))
             .await
             .unwrap();
-        let waits = grants(logins).begin_code(new, at(1)).await.unwrap();
+        let waits = code_of(logins, new, 1).await;
         let mut last = None;
         for second in 2..150 {
             last = Some(begin(logins, second.min(30)).await);

@@ -1,7 +1,8 @@
 //! Codes: what the browser of somebody who allowed something carries to the client, which gets tokens for it.
 //!
-//! 32 random bytes, of which a SHA-256 is kept. Each is good once, and for a minute. It is remembered for longer: who brings it a
-//! second time has it from somebody, and what the first one got ends.
+//! A MAC of the request that it is for, so that one request has one code, however often somebody allows it. A SHA-256 of it is kept.
+//! Each is good once, and for a minute. It is remembered for longer: who brings it a second time has it from somebody, and what the
+//! first one got ends; and the request that brought it brings no other.
 
 use std::{
     fmt,
@@ -9,24 +10,30 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::{
+    fingerprint::Fingerprint,
+    grant::Objection,
+    grant_id::GrantId,
+    keys::{Keys, NoKey, Purpose},
+    kind::ClientGrant,
+    sealed_token::LEEWAY,
+};
+use crate::{identity::principal::Principal, secret::Secret};
+use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
-
-use super::{fingerprint::Fingerprint, grant::Objection, grant_id::GrantId, kind::ClientGrant};
-use crate::{identity::principal::Principal, secret::Secret};
 
 /// How long one is good (RFC 6749 §4.1.2 has ten minutes as the most).
-pub(super) const GOOD: Duration = Duration::from_secs(60);
-/// How long one is remembered.
-pub(super) const KEPT: Duration = Duration::from_secs(600);
+const GOOD: Duration = Duration::from_secs(60);
+/// How long one is remembered: no request waits for somebody's decision for so long.
+pub const KEPT: Duration = Duration::from_secs(3_720);
 /// Codes of one principal: what is more pushes out the oldest.
 pub(super) const MOST_OF_ONE: usize = 20;
 /// Codes in all.
 pub(super) const MOST: usize = 10_000;
 
 /// What somebody allowed a client that has not come for it yet.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NewCode {
     /// Who.
     pub principal: Principal,
@@ -51,6 +58,19 @@ pub struct Redemption {
     pub challenge_of_verifier: Option<[u8; 32]>,
     /// With which scopes a refresh token comes; with any, if there are none.
     pub refresh_token_scopes: Vec<String>,
+}
+
+/// Why there is no code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoCode {
+    /// The request has had its code: it was used, its time is over, or somebody else allowed something else by it.
+    Over,
+    /// There are as many as there may be.
+    Full,
+    /// What is to be kept of it is too long.
+    TooLong,
+    /// It cannot be kept at present.
+    Down,
 }
 
 /// Why a code brings nothing.
@@ -87,13 +107,22 @@ impl CodeId {
     }
 }
 
-/// A new code, and what it is looked for by.
-pub(super) fn random() -> Result<(Secret, CodeId), getrandom::Error> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *bytes)?;
-    let code = Secret::new(URL_SAFE_NO_PAD.encode(*bytes));
-    let id = CodeId::of(code.expose());
-    Ok((code, id))
+/// Makes codes.
+pub(super) struct CodeKey(hmac::Key);
+
+impl CodeKey {
+    /// That of these keys. All gateways of one store have the same.
+    pub(super) fn new(keys: &Keys) -> Result<Self, NoKey> {
+        let key = keys.first(Purpose::Code)?;
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &*key)))
+    }
+
+    /// The code of a request, and what it is looked for by.
+    pub(super) fn code(&self, request: &str) -> (Secret, CodeId) {
+        let code = Secret::new(URL_SAFE_NO_PAD.encode(hmac::sign(&self.0, request.as_bytes())));
+        let id = CodeId::of(code.expose());
+        (code, id)
+    }
 }
 
 /// What is kept of a code.
@@ -114,6 +143,11 @@ pub(super) enum CodeState {
 }
 
 impl Code {
+    /// Whether its time is not over at `now`. One from the future was made while the clock was wrong.
+    pub(super) fn is_good(&self, now: SystemTime) -> bool {
+        now < self.made + GOOD && self.made <= now + LEEWAY
+    }
+
     /// From when on it is forgotten.
     pub(super) fn kept_until(&self) -> SystemTime {
         self.made + KEPT

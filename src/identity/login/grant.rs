@@ -37,8 +37,6 @@ pub struct Issued {
 pub enum NotBegun {
     /// There are as many as there may be.
     Full,
-    /// What is to be kept of it is too long.
-    TooLong,
     /// The system has no randomness to give.
     NoRandomness,
     /// It cannot be kept at present.

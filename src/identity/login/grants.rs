@@ -15,7 +15,7 @@ use super::{
         consents::{Has, Remember},
         grants::{self, Begin, Find, Refresh, Revocable, Revoke},
     },
-    code::{self, CodeId},
+    code::{CodeId, CodeKey},
     fingerprint::Fingerprint,
     grant::Grant,
     grant_id::GrantId,
@@ -33,7 +33,7 @@ use crate::{
 };
 
 pub use super::{
-    code::{NewCode, NotRedeemed, Redemption},
+    code::{KEPT as CODE_KEPT, NewCode, NoCode, NotRedeemed, Redemption},
     consent::Consent,
     grant::{Admits, Issued, NotBegun, NotRefreshed, Objection, RefreshOf},
     kind::{ClientGrant, GrantKind, KindTag},
@@ -69,6 +69,7 @@ pub struct Grants {
     view: Arc<View>,
     store: Store,
     key: Arc<GrantKey>,
+    code_key: CodeKey,
 }
 
 /// What a logout is given.
@@ -99,12 +100,16 @@ pub struct PageLogin {
 impl Grants {
     /// Those of this process alone.
     pub(super) fn in_memory(keys: &Keys) -> Result<Self, NoKey> {
-        Ok(Self { view: Arc::default(), store: Store::Memory, key: Arc::new(GrantKey::new(keys)?) })
+        Self::of(Arc::default(), Store::Memory, keys)
     }
 
     /// Those in a file. `keys` never change as long as the file is the same.
     pub(super) fn in_file(store: FileStore, view: Arc<View>, keys: &Keys) -> Result<Self, NoKey> {
-        Ok(Self { view, store: Store::File(store), key: Arc::new(GrantKey::new(keys)?) })
+        Self::of(view, Store::File(store), keys)
+    }
+
+    fn of(view: Arc<View>, store: Store, keys: &Keys) -> Result<Self, NoKey> {
+        Ok(Self { view, store, key: Arc::new(GrantKey::new(keys)?), code_key: CodeKey::new(keys)? })
     }
 
     async fn run<A: Act>(&self, act: A) -> Result<A::Answer, Down> {
@@ -178,13 +183,14 @@ impl Grants {
         Ok(Some(PageLogin { principal, fingerprint, grant, ends }))
     }
 
-    /// What somebody allowed a client: a code, for which the client gets a grant.
-    pub async fn begin_code(&self, new: NewCode, now: SystemTime) -> Result<Secret, NotBegun> {
+    /// What somebody allowed a client by a request that no other has the name of: a code, for which the client gets a grant. A request
+    /// has one code: the same again for who allows the same, and none once it was used.
+    pub async fn begin_code(&self, request: &str, new: NewCode, now: SystemTime) -> Result<Secret, NoCode> {
         if !new.client.fits() || new.redirect_uri.len() > 2_048 {
-            return Err(NotBegun::TooLong);
+            return Err(NoCode::TooLong);
         }
-        let (code, id) = code::random().map_err(|_| NotBegun::NoRandomness)?;
-        self.run(Put { id, new, now }).await.unwrap_or(Err(NotBegun::Down))?;
+        let (code, id) = self.code_key.code(request);
+        self.run(Put { id, new, now }).await.unwrap_or(Err(NoCode::Down))?;
         Ok(code)
     }
 
@@ -225,11 +231,11 @@ impl Grants {
     }
 
     /// Ends the grants of these tokens: in this process at once, then wherever they are kept. What cannot be written at present is
-    /// written later. Whose they were; `None` if they had ended.
+    /// written later. If a client had one, its user is asked again the next time. Whose they were; `None` if they had ended.
     pub async fn revoke(&self, tokens: Vec<Token>, now: SystemTime) -> Result<Option<Principal>, NotWritten> {
         let has_file = self.has_file();
         let mut whose = None;
-        let mut unknown = Vec::new();
+        let (mut unknown, mut consents) = (Vec::new(), Vec::new());
         for token in tokens {
             let (id, proof, client, tokens_end) = match token {
                 Token::Session(claims) => {
@@ -251,6 +257,7 @@ impl Grants {
             if let Some(grant) = self.view.grant(id) {
                 if this.is(&grant) {
                     self.revoke_here(id);
+                    consents.extend(consent_of(&grant.principal, &grant.kind));
                     whose = Some(grant.principal);
                 }
                 continue;
@@ -266,10 +273,10 @@ impl Grants {
             unknown.push(this);
         }
         let certain: Vec<_> = unknown.iter().filter_map(Revocable::certain).collect();
-        if !has_file {
+        if !has_file && consents.is_empty() {
             return Ok(whose);
         }
-        match self.run(Revoke { these: unknown, consent: None }).await {
+        match self.run(Revoke { these: unknown, consents }).await {
             Ok(before) => Ok(whose.or(before)),
             Err(Down) => {
                 self.view.change(|table| table.note_unwritten(certain));
@@ -292,7 +299,7 @@ impl Grants {
     /// Ends the login at the pages that this cookie is of.
     pub async fn end_page(&self, cookie: &str) -> Result<Option<Principal>, NotWritten> {
         match page_cookie::grant(&self.key, cookie) {
-            Some(id) => self.end(id, None).await,
+            Some(id) => self.end(id, Vec::new()).await,
             None => Ok(None),
         }
     }
@@ -300,6 +307,16 @@ impl Grants {
     /// The grants of somebody that are not over, the one that began last first.
     pub fn list(&self, principal: &Principal, now: SystemTime) -> Vec<GrantSummary> {
         self.view.list(principal, now)
+    }
+
+    /// The grants of clients that others than `own` have: `most` of them, those that began last, and how many there are.
+    pub fn of_others(
+        &self,
+        own: &Principal,
+        most: usize,
+        now: SystemTime,
+    ) -> (Vec<(Principal, GrantSummary)>, usize) {
+        self.view.of_others(own, most, now)
     }
 
     /// Ends the grant of somebody that [`Self::list`] calls so. If a client had it, they are asked again the next time. What it
@@ -310,18 +327,17 @@ impl Grants {
         shown_id: &str,
     ) -> Result<Option<GrantKind>, NotWritten> {
         let Some((id, kind)) = self.view.shown(principal, shown_id) else { return Ok(None) };
-        let consent = kind.client().map(|client| (principal.clone(), Arc::clone(&client.client_id)));
-        self.end(id, consent).await?;
+        self.end(id, consent_of(principal, &kind).into_iter().collect()).await?;
         Ok(Some(kind))
     }
 
     async fn end(
         &self,
         id: GrantId,
-        consent: Option<(Principal, Arc<str>)>,
+        consents: Vec<(Principal, Arc<str>)>,
     ) -> Result<Option<Principal>, NotWritten> {
         let whose = self.revoke_here(id);
-        let revoke = Revoke { these: vec![Revocable { id, proof: None, client: None }], consent };
+        let revoke = Revoke { these: vec![Revocable { id, proof: None, client: None }], consents };
         match self.run(revoke).await {
             Ok(before) => Ok(whose.or(before)),
             Err(Down) => {
@@ -410,12 +426,17 @@ impl Grants {
         match &self.store {
             Store::Memory => Ok(()),
             Store::File(_) => self
-                .run(Revoke { these: Vec::new(), consent: None })
+                .run(Revoke { these: Vec::new(), consents: Vec::new() })
                 .await
                 .map(drop)
                 .map_err(|Down| NotWritten),
         }
     }
+}
+
+/// What is forgotten with a grant of this kind: who allowed it, and which client.
+fn consent_of(principal: &Principal, kind: &GrantKind) -> Option<(Principal, Arc<str>)> {
+    kind.client().map(|client| (principal.clone(), Arc::clone(&client.client_id)))
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub enum Purpose {
     GrantProof,
     /// Makes fingerprints of password hashes, and of tokens that somebody logged in with.
     Fingerprint,
+    /// Makes codes of the requests that they are for.
+    Code,
     /// Proves which ids of clients a registration gave, and makes their secrets.
     RegisteredClient,
     /// Seals what a request for a grant waits with in the pages.
@@ -45,6 +47,7 @@ impl Purpose {
             Self::AccessToken => "sluicegate access token v1",
             Self::GrantProof => "sluicegate grant proof v1",
             Self::Fingerprint => "sluicegate password fingerprint v1",
+            Self::Code => "sluicegate code v1",
             Self::RegisteredClient => "sluicegate registered client v1",
             Self::PendingRequest => "sluicegate pending request v1",
             Self::PageForm => "sluicegate page form v1",

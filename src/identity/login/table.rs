@@ -261,16 +261,38 @@ impl View {
     pub(super) fn list(&self, principal: &Principal, now: SystemTime) -> Vec<GrantSummary> {
         let table = self.table.lock();
         let there = table.of(principal).filter(|grant| now < grant.over());
-        let summary = |grant: &Grant| GrantSummary {
+        let mut list: Vec<_> = there.map(|grant| self.summary(grant)).collect();
+        list.sort_by(|one, other| other.began.cmp(&one.began).then(one.shown_id.cmp(&other.shown_id)));
+        list
+    }
+
+    /// The grants of clients that others than `own` have and that are not over: of so many, those that began last, with whom each is
+    /// of; and how many there are.
+    pub(super) fn of_others(
+        &self,
+        own: &Principal,
+        most: usize,
+        now: SystemTime,
+    ) -> (Vec<(Principal, GrantSummary)>, usize) {
+        let table = self.table.lock();
+        let is_shown = |grant: &&Grant| {
+            grant.kind.tag() == KindTag::Client && grant.principal != *own && now < grant.over()
+        };
+        let mut there: Vec<_> = table.grants.values().filter(is_shown).collect();
+        let count = there.len();
+        there.sort_unstable_by_key(|grant| std::cmp::Reverse((grant.began, grant.id.bytes())));
+        there.truncate(most);
+        (there.iter().map(|grant| (grant.principal.clone(), self.summary(grant))).collect(), count)
+    }
+
+    fn summary(&self, grant: &Grant) -> GrantSummary {
+        GrantSummary {
             shown_id: grant.id.shown(),
             kind: grant.kind.clone(),
             began: grant.began,
             used: self.used(grant),
             ends: grant.over(),
-        };
-        let mut list: Vec<_> = there.map(summary).collect();
-        list.sort_by(|one, other| other.began.cmp(&one.began).then(one.shown_id.cmp(&other.shown_id)));
-        list
+        }
     }
 
     /// The grant of a principal that is called so where people see it.

@@ -142,17 +142,31 @@ impl Got {
         if let Some(location) = fields(&self.head, "location").next() {
             return Some(location.to_owned());
         }
-        let rest = self.body.split("content=\"0; url=").nth(1)?;
-        let escaped = rest.split('"').next()?;
+        self.attribute("content=\"0; url=")
+    }
+
+    /// Where a button leads that somebody has to press.
+    pub fn offers(&self) -> Option<String> {
+        match self.leads_to() {
+            Some(_) => None,
+            None => self.attribute("<a class=\"button\" href=\""),
+        }
+    }
+
+    /// What follows `begin` in an attribute.
+    fn attribute(&self, begin: &str) -> Option<String> {
+        let escaped = self.body.split(begin).nth(1)?.split('"').next()?;
         Some(escaped.replace("&#38;", "&").replace("&amp;", "&"))
     }
 
     /// The value of a parameter of the URL to which it leads.
     pub fn answer(&self, name: &str) -> Option<String> {
-        let target = self.leads_to()?;
-        let (_, query) = target.split_once('?')?;
-        let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
-        Some(value.replace("%3A", ":").replace("%2F", "/"))
+        parameter(&self.leads_to()?, name)
+    }
+
+    /// The same of the one to which a button leads.
+    pub fn offered(&self, name: &str) -> Option<String> {
+        parameter(&self.offers()?, name)
     }
 }
 
@@ -178,4 +192,10 @@ pub async fn ask(client: &mut Client<TcpStream>, request: &str) -> Got {
     client.send(request).await;
     let (status, head, body) = client.response().await;
     Got { status, head, body }
+}
+
+fn parameter(target: &str, name: &str) -> Option<String> {
+    let (_, query) = target.split_once('?')?;
+    let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    Some(value.replace("%3A", ":").replace("%2F", "/"))
 }

@@ -13,20 +13,17 @@ use super::{
 };
 use crate::{
     config::LoginTerms,
-    identity::{
-        login::{
-            code::{Code, CodeId, CodeState, GOOD, MOST, MOST_OF_ONE, NewCode, NotRedeemed, Redemption},
-            grant::{Admits, Grant, Issued, NotBegun},
-            kind::GrantKind,
-            refresh_token::GrantKey,
-            rows::Rows,
-            sealed_token::LEEWAY,
-        },
-        principal::Principal,
+    identity::login::{
+        code::{Code, CodeId, CodeState, MOST, MOST_OF_ONE, NewCode, NoCode, NotRedeemed, Redemption},
+        grant::{Admits, Grant, Issued},
+        kind::GrantKind,
+        refresh_token::GrantKey,
+        rows::Rows,
     },
 };
 
-/// Somebody has allowed a client something: the code waits for it.
+/// Somebody has allowed a client something: the code waits for it. Whoever allows the same by the same request again, as by a second
+/// click, has the same code as long as it is good.
 pub(in crate::identity::login) struct Put {
     pub(in crate::identity::login) id: CodeId,
     pub(in crate::identity::login) new: NewCode,
@@ -34,7 +31,7 @@ pub(in crate::identity::login) struct Put {
 }
 
 impl Act for Put {
-    type Answer = Result<(), NotBegun>;
+    type Answer = Result<(), NoCode>;
 
     fn now(&self) -> Option<SystemTime> {
         Some(self.now)
@@ -42,6 +39,10 @@ impl Act for Put {
 
     fn run<R: Rows>(self, rows: &mut R) -> Result<(Self::Answer, Option<Undelivered>), R::Error> {
         let Self { id, new, now } = self;
+        if let Some(code) = rows.code(id)? {
+            let is_same = matches!(&code.state, CodeState::New(kept) if **kept == new) && code.is_good(now);
+            return Ok((if is_same { Ok(()) } else { Err(NoCode::Over) }, None));
+        }
         let mut others = Vec::new();
         for (other, made) in rows.codes_of(&new.principal)? {
             // Who waits for a code of another client loses it last: a client may ask for one after the other.
@@ -55,7 +56,7 @@ impl Act for Put {
         others.sort_by_key(|(rank, made, _)| (*rank, *made));
         let beyond = (others.len() + 1).saturating_sub(MOST_OF_ONE);
         if rows.count_codes()?.saturating_sub(beyond) >= MOST {
-            return Ok((Err(NotBegun::Full), None));
+            return Ok((Err(NoCode::Full), None));
         }
         for (.., other) in others.iter().take(beyond) {
             rows.remove_code(*other)?;
@@ -87,14 +88,14 @@ impl Act for Redeem {
     fn run<R: Rows>(self, rows: &mut R) -> Result<(Self::Answer, Option<Undelivered>), R::Error> {
         let id = self.id;
         let Some(mut code) = rows.code(id)? else { return Ok((Err(NotRedeemed::Invalid), None)) };
-        let new = match code.state {
-            CodeState::New(new) => new,
+        let new = match &code.state {
+            CodeState::New(new) => NewCode::clone(new),
             CodeState::Used(grant) => {
                 let ended = grant.map(|grant| grants::revoke(rows, grant)).transpose()?.flatten();
                 return Ok((Err(ended.map_or(NotRedeemed::Invalid, NotRedeemed::Replayed)), None));
             }
         };
-        let redeemed = self.redeem(rows, &code.principal, code.made, *new)?;
+        let redeemed = self.redeem(rows, &code, new)?;
         let grant = redeemed.as_ref().ok().map(|(issued, _)| issued.grant);
         code.state = CodeState::Used(grant);
         rows.put_code(id, &code)?;
@@ -106,28 +107,25 @@ impl Redeem {
     fn redeem<R: Rows>(
         self,
         rows: &mut R,
-        principal: &Principal,
-        made: SystemTime,
+        code: &Code,
         new: NewCode,
     ) -> Result<<Self as Act>::Answer, R::Error> {
         let Self { shown, admits, mut terms, key, now, .. } = self;
-        // One from the future was made while the clock was wrong.
-        let is_good = now < made + GOOD && made <= now + LEEWAY;
         let is_same = shown.client_id == new.client.client_id
             && shown.redirect_uri.is_none_or(|uri| uri == new.redirect_uri);
         let is_same_challenge = |shown: [u8; 32]| bool::from(shown.ct_eq(&new.challenge));
         let is_shown = shown.challenge_of_verifier.is_some_and(is_same_challenge);
-        if !is_good || !is_same || !is_shown {
+        if !code.is_good(now) || !is_same || !is_shown {
             return Ok(Err(NotRedeemed::Invalid));
         }
         if !new.client.is_refreshed(&shown.refresh_token_scopes) {
             terms.refresh_ttl = Duration::ZERO;
         }
         let kind = GrantKind::Client(new.client);
-        if let Err(objection) = admits(principal, new.fingerprint, &kind) {
+        if let Err(objection) = admits(&code.principal, new.fingerprint, &kind) {
             return Ok(Err(NotRedeemed::Refused(objection)));
         }
-        let Ok(grant) = Grant::new(kind, principal.clone(), new.fingerprint, &terms, now) else {
+        let Ok(grant) = Grant::new(kind, code.principal.clone(), new.fingerprint, &terms, now) else {
             return Ok(Err(NotRedeemed::NoRandomness));
         };
         let begun = grants::begin(rows, grant, &terms, &key, now)?;

@@ -179,11 +179,12 @@ impl Revocable {
     }
 }
 
-/// Ends grants before their time. Whose they were; `None` if they had ended.
+/// Ends grants before their time, as those want it whom they are of. What somebody allowed a client is forgotten with the grant that it
+/// has: they are asked again. Whose they were; `None` if they had ended.
 pub(in crate::identity::login) struct Revoke {
     pub(in crate::identity::login) these: Vec<Revocable>,
-    /// Whose consent to which client is forgotten with them.
-    pub(in crate::identity::login) consent: Option<(Principal, Arc<str>)>,
+    /// The same of grants that have ended already: who allowed it, and which client.
+    pub(in crate::identity::login) consents: Vec<(Principal, Arc<str>)>,
 }
 
 impl Act for Revoke {
@@ -200,10 +201,13 @@ impl Act for Revoke {
         for this in self.these {
             if let Some(grant) = rows.get(this.id)?.filter(|grant| this.is(grant)) {
                 rows.move_to_revoked(&grant)?;
+                if let Some(client) = grant.kind.client() {
+                    consents::forget(rows, &grant.principal, &client.client_id)?;
+                }
                 whose = Some(grant.principal);
             }
         }
-        if let Some((principal, client_id)) = self.consent {
+        for (principal, client_id) in self.consents {
             consents::forget(rows, &principal, &client_id)?;
         }
         Ok((whose, None))

@@ -106,7 +106,7 @@ impl FileStore {
     /// Has it write what is revoked, and awaits nothing.
     pub(in crate::identity::login) fn write_revoked(&self) {
         let (answer, _) = oneshot::channel();
-        let act = Revoke { these: Vec::new(), consent: None };
+        let act = Revoke { these: Vec::new(), consents: Vec::new() };
         // Where there is no room, there is enough to do, and it is written with that.
         let _ = self.jobs.try_send(Box::new(Asked { act, answer, until: Instant::now() }));
     }

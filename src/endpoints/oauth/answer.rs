@@ -1,0 +1,114 @@
+//! What a client is answered: the browser of its user carries a code or an error back to it (RFC 6749 §4.1.2, RFC 9207).
+//!
+//! A browser is led on by itself only to where the config vouches for, or where somebody has seen that it goes and has decided. To
+//! any other address, which anybody can register, there is a link: else the gateway would be what makes people trust that address
+//! (RFC 9700 §4.11.2).
+
+use http::Response;
+use url::Url;
+
+use super::visit::{Asking, Visit};
+use crate::{
+    body::Payload,
+    error::{Error, ErrorKind},
+    oauth::{Client, redirect::Receiver},
+    pages::{self, Outcome, PassingOn, Shown},
+};
+
+/// What is wrong with a request, for the client: `error`, and `error_description`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fault(pub(super) &'static str, pub(super) &'static str);
+
+impl Fault {
+    /// The config may have lost a server meanwhile, or the client never knew which there are.
+    pub(super) const SCOPE: Self = Self("invalid_scope", "Nothing of this scope is known here.");
+    pub(super) const NOBODY: Self = Self("login_required", "Nobody is signed in.");
+    pub(super) const NOT_ASKED: Self = Self("consent_required", "Nobody has allowed this before.");
+}
+
+/// Where an answer goes.
+#[derive(Clone, Copy)]
+pub(super) struct WayBack<'a> {
+    pub(super) client: &'a Client,
+    pub(super) receiver: &'a Receiver,
+    /// One of the client's, and of the receiver's.
+    pub(super) redirect_uri: &'a str,
+    pub(super) state: Option<&'a str>,
+}
+
+impl<'a> Asking<'a> {
+    pub(super) fn way_back(&self) -> WayBack<'a> {
+        WayBack {
+            client: self.client,
+            receiver: self.receiver,
+            redirect_uri: &self.asked.redirect_uri,
+            state: self.asked.state.as_deref(),
+        }
+    }
+}
+
+impl WayBack<'_> {
+    /// The client gets a code.
+    pub(super) fn allowed(&self, visit: &Visit<'_>, code: &str) -> Result<Response<Payload>, Error> {
+        self.answer(visit, Outcome::Approved, &[("code", code)])
+    }
+
+    /// Somebody was asked, and said no.
+    pub(super) fn denied(&self, visit: &Visit<'_>) -> Result<Response<Payload>, Error> {
+        self.answer(visit, Outcome::Denied, &[("error", "access_denied")])
+    }
+
+    /// What the client asks for cannot be. Nobody has decided anything.
+    pub(super) fn refused(&self, visit: &Visit<'_>, fault: Fault) -> Result<Response<Payload>, Error> {
+        let Fault(error, description) = fault;
+        let outcome = Outcome::Faulty(description);
+        self.answer(visit, outcome, &[("error", error), ("error_description", description)])
+    }
+
+    fn answer(
+        &self,
+        visit: &Visit<'_>,
+        outcome: Outcome<'_>,
+        answer: &[(&str, &str)],
+    ) -> Result<Response<Payload>, Error> {
+        let Self { client, receiver, .. } = *self;
+        let config = visit.request.config;
+        let target = self.target(&config.issuer, answer)?;
+        let goes_on = !matches!(outcome, Outcome::Faulty(_)) || client.is_vouched_for_at(receiver, config);
+        // To a redirect that answers a form, Chrome holds the policy of the page that it was on.
+        if goes_on && !visit.request.is_post() {
+            return visit.lead_to(target.as_str());
+        }
+        let name = receiver.name();
+        let view = PassingOn {
+            gateway: visit.gateway(),
+            client: Shown::name(&client.name),
+            outcome,
+            goes_on,
+            receiver: shown_receiver(receiver, &name),
+            target: &target,
+        };
+        Ok(visit.show(pages::passing_on(&view)))
+    }
+
+    fn target(&self, issuer: &str, answer: &[(&str, &str)]) -> Result<Url, Error> {
+        let url = Url::parse(self.redirect_uri);
+        let mut url = url.map_err(|_| ErrorKind::Internal.with_cause("a redirect URI is no URL"))?;
+        {
+            let mut query = url.query_pairs_mut();
+            query.extend_pairs(answer);
+            query.extend_pairs(self.state.map(|state| ("state", state)));
+            query.append_pair("iss", issuer);
+        }
+        Ok(url)
+    }
+}
+
+/// A receiver as people see it; `name` is what it is called.
+pub(super) fn shown_receiver<'n>(receiver: &Receiver, name: &'n str) -> pages::Receiver<'n> {
+    match receiver {
+        Receiver::Site(_) => pages::Receiver::Site(Shown::text(name)),
+        Receiver::Loopback => pages::Receiver::ThisComputer,
+        Receiver::App(_) => pages::Receiver::App(Shown::text(name)),
+    }
+}
