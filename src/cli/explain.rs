@@ -6,13 +6,13 @@ use clap::Args;
 
 use super::common::{BAD_USAGE, ConfigFile, FAILED, print, print_problems, proposed};
 use crate::{
-    config::{Loaded, Rule, RuleOf, Server, Snapshot},
+    config::{Loaded, Rule, RuleOf, ScopeWord, Server, Snapshot},
     error::ErrorKind,
     gateway::exposed,
     identity::{
         Allowed, Identity, Principal, Proof,
         audience::Audience,
-        scope::{self, Scope},
+        scope::Scope,
     },
     policy::decide::{Ask, Decision, DenyKind, ManageAsk, Policy, Servers as _, decide},
 };
@@ -134,7 +134,7 @@ fn allowed(
         receiver: None,
         base: Arc::clone(&config.base),
         audience: audience.ok_or_else(no_place)?,
-        scope: Scope::parse(scope.unwrap_or(scope::ALL), config.scope_tags),
+        scope: Scope::parse(scope.unwrap_or(ScopeWord::ALL), config.scope_tags),
     }))
 }
 

@@ -30,6 +30,7 @@ pub(crate) mod rewrite;
 mod roots;
 mod rule_lines;
 mod schemes;
+mod scope_word;
 mod snapshot;
 mod table;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub use crate::config::{
     roots::SystemRoots,
     rule_lines::{RuleLine, RuleLines, RuleOf},
     schemes::Schemes,
+    scope_word::ScopeWord,
     snapshot::*,
     table::INHERITED,
     tool_rules::{ToolAccess, ToolPattern, ToolRule, ToolRules},

@@ -34,6 +34,8 @@ pub struct OauthConfig {
 }
 
 impl OauthConfig {
+    /// What ids of clients begin with that registered themselves. No client of the config has such a name.
+    pub const REGISTERED_CLIENT: &str = "sgc_";
     /// `tokenTtl` where the config does not say it.
     pub const TOKEN_TTL: Duration = Duration::from_secs(3600);
     /// `refreshTokenTtl` where the config does not say it.

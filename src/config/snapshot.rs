@@ -492,6 +492,12 @@ impl Server {
     /// segment of a path of the gateway's own.
     pub const ALL: &'static str = "mcp";
 
+    /// Whether a text has the form of a name, whether there is such a server or not. Those that are reserved have it too.
+    pub fn is_name(text: &str) -> bool {
+        matches!(text.len(), 1..=64)
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    }
+
     /// Name of the server that answers decoys. No server of a config can have it.
     pub const DECOY: &'static str = ".decoy";
 

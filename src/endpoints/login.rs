@@ -173,15 +173,7 @@ impl LoginRequest<'_> {
             NotBegun::NoRandomness => no_key(NoKey),
             NotBegun::Down => Error::logins_not_kept(),
         })?;
-        // A reload puts its config in force, and then ends the logins that it does not keep. Either it ends this one, which was
-        // there, or its config is in force by now.
-        let is_kept = shared.live().user_of_grant(name, fingerprint).is_some();
-        if !is_kept {
-            grants.withdraw(issued.grant);
-        }
-        if has_ended_another || !is_kept {
-            shared.note_change();
-        }
+        let is_kept = shared.keeps_begun(issued.grant, &issued.principal, fingerprint, has_ended_another);
         if has_ended_another {
             let msg = "A login ended the oldest one of its user, who has as many as one may have";
             shared.observer.log.line(Level::Info, msg).display("principal", &user.identity.principal).send();

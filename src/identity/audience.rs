@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use url::Url;
 
+use crate::config::Server;
+
 /// What a token is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Audience {
@@ -56,7 +58,9 @@ impl Audience {
             (None, ..) => Some(Self::Gateway),
             (Some(endpoint), None, None) if ENDPOINTS.contains(&endpoint) => Some(Self::All),
             (Some(name), endpoint, None)
-                if is_name(name) && endpoint.is_none_or(|of| ENDPOINTS.contains(&of)) =>
+                if Server::is_name(name)
+                    && !ENDPOINTS.contains(&name)
+                    && endpoint.is_none_or(|of| ENDPOINTS.contains(&of)) =>
             {
                 Some(Self::Server(name.into()))
             }
@@ -81,12 +85,6 @@ impl Audience {
             Self::Server(name) => place == Place::Server(name),
         }
     }
-}
-
-/// Whether it can be the name of a server, unless it is reserved.
-fn is_name(text: &str) -> bool {
-    let is_in = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    matches!(text.len(), 1..=64) && text.bytes().all(is_in) && !ENDPOINTS.contains(&text)
 }
 
 #[cfg(test)]

@@ -1,18 +1,6 @@
 //! Scopes: what of a principal's rights a token has (RFC 6749 §3.3).
 
-use crate::config::ScopeTags;
-
-/// All that the rules of the config give.
-pub const ALL: &str = "mcp";
-/// A refresh token is wanted. It opens nothing.
-pub const OFFLINE: &str = "offline_access";
-const SERVER: &str = "server:";
-const TAG: &str = "tag:";
-
-/// Whether a word names servers.
-pub fn is_place(word: &str) -> bool {
-    word.starts_with(SERVER) || word.starts_with(TAG)
-}
+use crate::config::{ScopeTags, ScopeWord};
 
 /// What a token is limited to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,15 +54,19 @@ impl Scope {
 
     /// Whether it has all that the rules give.
     pub fn is_all(&self) -> bool {
-        self.has(ALL)
+        self.has(ScopeWord::ALL)
     }
 
     /// Whether it reaches the server of this name, which has these tags.
-    pub fn covers_server(&self, name: &str, has_tags: &[String]) -> bool {
-        let mut tags = self.words.iter().filter_map(|word| word.strip_prefix(TAG)).peekable();
+    pub fn covers_server<'a>(&'a self, name: &str, has_tags: &[String]) -> bool {
+        let tag = |word: &'a String| match ScopeWord::of(word) {
+            ScopeWord::Tag(tag) => Some(tag),
+            _ => None,
+        };
+        let mut tags = self.words.iter().filter_map(tag).peekable();
         let is_tagged = |tag: &str| has_tags.iter().any(|has| has == tag);
         self.is_all()
-            || self.words.iter().any(|word| word.strip_prefix(SERVER) == Some(name))
+            || self.words.iter().any(|word| ScopeWord::of(word) == ScopeWord::Server(name))
             || match self.tags {
                 ScopeTags::All => tags.peek().is_some() && tags.all(is_tagged),
                 ScopeTags::Any => tags.any(is_tagged),
@@ -82,14 +74,14 @@ impl Scope {
     }
 
     fn tag_words(&self) -> impl Iterator<Item = &String> {
-        self.words.iter().filter(|word| word.starts_with(TAG))
+        self.words.iter().filter(|word| is_tag(word))
     }
 
     /// Whether it opens nothing that `wider` does not open. Fewer words are not always less: where a server has to have all tags,
     /// each tag that is left out lets in more of them, so they stay together.
     pub fn is_within(&self, wider: &Self) -> bool {
-        let is_of_servers = |word: &str| word.starts_with(SERVER) || word.starts_with(TAG);
-        let is_there = |word: &String| wider.has(word) || wider.is_all() && is_of_servers(word);
+        let is_there =
+            |word: &String| wider.has(word) || wider.is_all() && ScopeWord::of(word).is_of_servers();
         let has_fewer_tags =
             || self.tag_words().next().is_some() && wider.tag_words().any(|tag| !self.has(tag));
         let is_split = wider.tags == ScopeTags::All && !wider.is_all() && has_fewer_tags();
@@ -103,9 +95,9 @@ impl Scope {
         let mut tags = None;
         for word in &self.words {
             match tags {
-                Some(at) if word.starts_with(TAG) => parts[at] = format!("{} {word}", parts[at]),
+                Some(at) if is_tag(word) => parts[at] = format!("{} {word}", parts[at]),
                 _ => {
-                    if self.tags == ScopeTags::All && word.starts_with(TAG) {
+                    if self.tags == ScopeTags::All && is_tag(word) {
                         tags = Some(parts.len());
                     }
                     parts.push(word.clone());
@@ -117,14 +109,14 @@ impl Scope {
 
     /// Whether it may reach any server.
     pub fn covers_some(&self) -> bool {
-        let reaches = |word: &String| *word == ALL || word.starts_with(SERVER) || word.starts_with(TAG);
-        self.words.iter().any(reaches)
+        let mut words = self.words.iter().map(|word| ScopeWord::of(word));
+        words.any(|word| word == ScopeWord::All || word.is_of_servers())
     }
 
     /// What a token needs that is to have these words too: all at once, since what clients ask for takes the place of what they had.
     pub fn with<'a>(&self, more: impl IntoIterator<Item = &'a str>) -> String {
         let mut all: Vec<&str> =
-            self.words.iter().map(String::as_str).filter(|word| *word != OFFLINE).collect();
+            self.words.iter().map(String::as_str).filter(|word| *word != ScopeWord::OFFLINE).collect();
         for word in more {
             if !all.contains(&word) {
                 all.push(word);
@@ -132,11 +124,10 @@ impl Scope {
         }
         all.join(" ")
     }
+}
 
-    /// What it takes to reach a server.
-    pub fn of_server(name: &str) -> String {
-        format!("{SERVER}{name}")
-    }
+fn is_tag(word: &str) -> bool {
+    matches!(ScopeWord::of(word), ScopeWord::Tag(_))
 }
 
 /// What of `asked` there is, in its order: words that mean nothing here are left out. `is_server` and `is_tag` know the names,
@@ -147,10 +138,11 @@ pub fn known(
     is_tag: impl Fn(&str) -> bool,
     is_of_tool: impl Fn(&str) -> bool,
 ) -> Scope {
-    let is_known = |word: &str| match (word.strip_prefix(SERVER), word.strip_prefix(TAG)) {
-        (Some(name), _) => is_server(name),
-        (_, Some(tag)) => is_tag(tag),
-        _ => word == ALL || word == OFFLINE || is_of_tool(word),
+    let is_known = |word: &str| match ScopeWord::of(word) {
+        ScopeWord::All | ScopeWord::Offline => true,
+        ScopeWord::Server(name) => is_server(name),
+        ScopeWord::Tag(tag) => is_tag(tag),
+        ScopeWord::Other(word) => is_of_tool(word),
     };
     asked.only(is_known)
 }

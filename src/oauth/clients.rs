@@ -8,7 +8,7 @@ use super::{
     client::{Client, ClientKind},
     client_document::{CachedDocuments, NotAClient, url},
     redirect::{Receiver, is_at, matches},
-    registration::{PREFIX, Registrar},
+    registration::Registrar,
 };
 use crate::{
     config::{OauthConfig, Registration},
@@ -52,7 +52,7 @@ impl Clients {
         if let Some(client) = config.client(id) {
             return Some(Arc::new(Client::of_config(client)));
         }
-        if id.starts_with(PREFIX) {
+        if id.starts_with(OauthConfig::REGISTERED_CLIENT) {
             return registrar.client(id).map(Arc::new);
         }
         url(id).map(|_| Arc::new(Client::of_unread_document(id)))
@@ -72,7 +72,7 @@ impl Clients {
         if config.registration == Registration::Off {
             return Err(NotFound::NotAllowed);
         }
-        let client = if id.starts_with(PREFIX) {
+        let client = if id.starts_with(OauthConfig::REGISTERED_CLIENT) {
             Arc::new(registrar.client(id).ok_or(NotFound::Unknown)?)
         } else {
             let url = url(id).ok_or(NotFound::Unknown)?;
@@ -104,7 +104,7 @@ fn is_of_listed_host(id: &str, config: &OauthConfig) -> bool {
 /// was sent back to: `None` of a grant that another gateway has begun a moment ago, by a config that let it.
 pub fn may_keep(id: &str, receiver: Option<&str>, config: &OauthConfig) -> bool {
     // It may have been of the config.
-    let is_of_its_own = id.starts_with(PREFIX) || url(id).is_some();
+    let is_of_its_own = id.starts_with(OauthConfig::REGISTERED_CLIENT) || url(id).is_some();
     config.client(id).is_some()
         || is_of_its_own
             && match receiver {

@@ -17,8 +17,7 @@ use super::{
 };
 use crate::{config::OauthConfig, secret::Secret};
 
-/// What each id begins with.
-pub const PREFIX: &str = "sgc_";
+const PREFIX: &str = OauthConfig::REGISTERED_CLIENT;
 /// Bytes of an id at most: clients send it in URLs.
 pub const LONGEST_ID: usize = 1400;
 /// Bytes of a registration at most.

@@ -82,10 +82,12 @@ pub enum Identified<'a> {
 pub const SCOPE_FIELD: &str = "scope:";
 
 /// A scope to tick.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ScopeChoice<'a> {
     /// The scope: a word, or several that go together.
     pub value: &'a str,
+    /// What it lets a program do.
+    pub meaning: ScopeMeaning<'a>,
     /// Ticked, until somebody unticks it.
     pub is_checked: bool,
 }
@@ -94,20 +96,37 @@ impl ScopeChoice<'_> {
     fn shown(&self) -> Shown<'_> {
         Shown::text(self.value)
     }
+}
 
-    /// What it means, for people.
-    fn words(&self) -> String {
-        let tags = self.value.split(' ').map(|word| word.strip_prefix("tag:"));
-        match self.value.split_once(':') {
-            Some(("tag", several)) if several.contains(' ') => {
-                let tags: Vec<_> = tags.flatten().map(|tag| Shown::name(tag).to_string()).collect();
-                format!("Use the servers with all of the tags {}", tags.join(", "))
+/// What a scope lets a program do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScopeMeaning<'a> {
+    /// All that its user may.
+    All,
+    /// Come back without its user.
+    Offline,
+    /// Use a server.
+    Server(&'a str),
+    /// Use the servers with a tag.
+    Tag(&'a str),
+    /// Use the servers with all of these tags.
+    Tags(Vec<&'a str>),
+    /// Use the tools that ask for a word.
+    Tools(&'a str),
+}
+
+impl fmt::Display for ScopeMeaning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("Use all that you may use here"),
+            Self::Offline => f.write_str("Stay connected while you are away"),
+            Self::Server(name) => write!(f, "Use the server {}", Shown::name(name)),
+            Self::Tag(tag) => write!(f, "Use the servers with the tag {}", Shown::name(tag)),
+            Self::Tags(tags) => {
+                let tags: Vec<_> = tags.iter().map(|tag| Shown::name(tag).to_string()).collect();
+                write!(f, "Use the servers with all of the tags {}", tags.join(", "))
             }
-            Some(("server", name)) => format!("Use the server {}", Shown::name(name)),
-            Some(("tag", tag)) => format!("Use the servers with the tag {}", Shown::name(tag)),
-            _ if self.value == "mcp" => "Use all that you may use here".to_owned(),
-            _ if self.value == "offline_access" => "Stay connected while you are away".to_owned(),
-            _ => format!("Use tools that ask for {}", Shown::name(self.value)),
+            Self::Tools(word) => write!(f, "Use tools that ask for {}", Shown::name(word)),
         }
     }
 }

@@ -22,13 +22,13 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
     let to_sign_in = SignIn { gateway: GATEWAY, form: FORM, name: "", is_by_token: false, failure: None };
     let [docs, db, tickets] = ["docs", "db", "tickets"].map(Shown::name);
     let whole = [
-        ScopeChoice { value: "mcp", is_checked: true },
-        ScopeChoice { value: "offline_access", is_checked: true },
+        ScopeChoice { value: "mcp", meaning: ScopeMeaning::All, is_checked: true },
+        ScopeChoice { value: "offline_access", meaning: ScopeMeaning::Offline, is_checked: true },
     ];
     let narrow = [
-        ScopeChoice { value: "server:db", is_checked: true },
-        ScopeChoice { value: "tag:reports", is_checked: true },
-        ScopeChoice { value: "files:write", is_checked: true },
+        ScopeChoice { value: "server:db", meaning: ScopeMeaning::Server("db"), is_checked: true },
+        ScopeChoice { value: "tag:reports", meaning: ScopeMeaning::Tag("reports"), is_checked: true },
+        ScopeChoice { value: "files:write", meaning: ScopeMeaning::Tools("files:write"), is_checked: true },
     ];
     let of_site = Consent {
         gateway: GATEWAY,

@@ -29,8 +29,16 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
         ("sign in", sign_in(&view))
     });
     let receivers = [Receiver::Site(shown), Receiver::ThisComputer, Receiver::App(shown)];
-    let scopes = ["mcp", "server:db", "tag:a", "tag:a tag:b", "offline_access", text];
-    let scopes = scopes.map(|value| ScopeChoice { value, is_checked: value != text });
+    let scopes = [
+        ("mcp", ScopeMeaning::All),
+        ("server:db", ScopeMeaning::Server("db")),
+        ("tag:a", ScopeMeaning::Tag(text)),
+        ("tag:a tag:b", ScopeMeaning::Tags(vec!["a", text])),
+        ("offline_access", ScopeMeaning::Offline),
+        (text, ScopeMeaning::Tools(text)),
+    ];
+    let scopes =
+        scopes.map(|(value, meaning)| ScopeChoice { value, meaning, is_checked: value != text });
     let who = [Identified::Config, Identified::Site(shown), Identified::Nobody];
     let consents = receivers.into_iter().zip(who).map(|(receiver, identified)| {
         let servers = if receiver.is_site() { &[][..] } else { &[shown, shown] };

@@ -3,12 +3,16 @@
 //!
 //! The order is part of it: whoever has no valid token does not learn what exists (401 before 404 before 403).
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use crate::{
-    config::{ADMIN, Access, Rule, Server, Snapshot, ToolAccess},
+    config::{ADMIN, Access, Rule, ScopeWord, Server, Snapshot, ToolAccess},
     error::{Error, ErrorKind},
-    identity::{Identity, audience::Place, scope},
+    identity::{
+        Allowed, Identity,
+        audience::Place,
+        scope::Scope,
+    },
 };
 
 /// Opens what Prometheus scrapes.
@@ -252,17 +256,30 @@ fn decided(policy: &Policy<'_>, identity: &Identity, ask: &Ask<'_>) -> Result<Ru
     }
 }
 
+/// Whether what is asked for is of what a client was allowed, if one acts: steps 4 and 6, which are left where the answer for whom it
+/// acts for is kept. `server` is the one that is asked for, if it is one.
+pub fn is_allowed_to_client(identity: &Identity, ask: &Ask<'_>, server: Option<&Server>) -> bool {
+    let is_in_scope = |allowed: &Arc<Allowed>| is_in_scope(&allowed.scope, ask, server);
+    identity.is_for(ask.place()) && identity.allowed.as_ref().is_none_or(is_in_scope)
+}
+
+/// Whether a scope reaches what is asked for.
+fn is_in_scope(scope: &Scope, ask: &Ask<'_>, server: Option<&Server>) -> bool {
+    match (ask, server) {
+        (Ask::Manage(_), _) => scope.is_all(),
+        (Ask::Aggregate, _) | (_, None) => scope.covers_some(),
+        (_, Some(server)) => scope.covers_server(&server.name, &server.tags),
+    }
+}
+
 /// The scope that it takes, if that of the identity does not reach what it asks for.
 fn lacks_scope(identity: &Identity, ask: &Ask<'_>, server: Option<&Server>) -> Option<Box<str>> {
     let held = &identity.allowed.as_ref()?.scope;
-    let (is_reached, needed) = match (ask, server) {
-        (Ask::Manage(_), _) => (held.is_all(), scope::ALL.to_owned()),
-        (Ask::Aggregate, _) | (_, None) => (held.covers_some(), scope::ALL.to_owned()),
-        (_, Some(server)) => {
-            (held.covers_server(&server.name, &server.tags), scope::Scope::of_server(&server.name))
-        }
+    let needed = || match (ask, server) {
+        (Ask::Aggregate | Ask::Manage(_), _) | (_, None) => held.with([ScopeWord::ALL]),
+        (_, Some(server)) => held.with([&*ScopeWord::Server(&server.name).to_string()]),
     };
-    (!is_reached).then(|| held.with([&*needed]).into())
+    (!is_in_scope(held, ask, server)).then(|| needed().into())
 }
 
 /// Whether the rules of servers keep nothing from a caller. `admin_sees_all` is the key of that name.

@@ -8,10 +8,10 @@ use hyper::body::Body as _;
 
 use crate::{
     body::{Payload, response::uncached},
+    config::ScopeWord,
     downstream::incoming::Incoming,
     endpoints::table::Methods,
     error::{Error, ErrorKind},
-    identity::scope,
     observe::RequestId,
 };
 
@@ -40,7 +40,7 @@ pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
     let headers = response.headers_mut();
     // What a client without a token is to ask for. Clients read the first challenge, so it is one (MCP 2026-07-28, authorization).
     let way_in =
-        metadata.as_ref().map(|url| format!(", resource_metadata=\"{url}\", scope=\"{}\"", scope::ALL));
+        metadata.as_ref().map(|url| format!(", resource_metadata=\"{url}\", scope=\"{}\"", ScopeWord::ALL));
     let way_in = way_in.unwrap_or_default();
     let challenge = match error.kind {
         ErrorKind::Unauthorized | ErrorKind::QueryTokenDisabled => {

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     child::Supervisor,
     config::{Access, InlineTarget, Server, ToolRules},
-    identity::{Caller, Identity, Principal, audience::Place, credential_key::CredentialKey},
+    identity::{Caller, Identity, Principal, credential_key::CredentialKey},
     ledger::RateMeter,
     link::inline::InlineServer,
     observe::{Health, Observer, ServerMetrics},
     policy::{
-        decide::{Ask, Policy, decide, is_admin_of_all},
+        decide::{Ask, Policy, decide, is_admin_of_all, is_allowed_to_client},
         tools::{ToolView, meets_rules},
     },
     servers::{
@@ -218,24 +218,17 @@ impl ServerEntry {
     /// The same where the server is one behind all servers as one, which is the place that a token has to be for.
     pub fn admits_as_member(&self, caller: &Caller) -> bool {
         self.is_public
-            || caller.slot.is_some_and(|slot| self.allows(slot)) && self.is_reached(&caller.identity)
+            || caller.slot.is_some_and(|slot| self.allows(slot)) && self.is_allowed_as_member(&caller.identity)
     }
 
     /// Whether what was allowed to a client, if one acts, is this server.
     pub fn is_allowed(&self, identity: &Identity) -> bool {
-        let place = || match self.backend {
-            Backend::All => Place::All,
-            _ => Place::Server(&self.server.name),
-        };
-        identity.allowed.is_none() || identity.is_for(place()) && self.is_reached(identity)
+        is_allowed_to_client(identity, &Ask::server(&self.server.name), Some(&self.server))
     }
 
-    /// Whether the scope of a client, if one acts, reaches the server.
-    pub fn is_reached(&self, identity: &Identity) -> bool {
-        identity.allowed.as_ref().is_none_or(|allowed| match self.backend {
-            Backend::All => allowed.scope.covers_some(),
-            _ => allowed.scope.covers_server(&self.server.name, &self.server.tags),
-        })
+    /// The same where the server is one behind all servers as one.
+    pub fn is_allowed_as_member(&self, identity: &Identity) -> bool {
+        is_allowed_to_client(identity, &Ask::Member(&self.server.name), Some(&self.server))
     }
 
     /// Which tools there are for a caller; `None` is all of them.

@@ -19,7 +19,10 @@ pub use self::{
 use crate::{
     config::Limits,
     downstream::slots::Connections,
-    identity::login::Logins,
+    identity::{
+        Principal,
+        login::{Logins, fingerprint::Fingerprint, grant_id::GrantId},
+    },
     ledger::{Capacity, Ledger, Resource},
     memory::Memory,
     oauth::{Clients, NotAClient},
@@ -89,6 +92,26 @@ impl GatewayState {
             generation = *changes;
         });
         generation
+    }
+
+    /// Whether a grant that has begun a moment ago is good. A reload puts its config in force, and then ends the grants that it does not
+    /// keep. Either it ends this one, which was there, or its config is in force by now, and it is ended here. `has_ended_another`:
+    /// whether one gave way to it.
+    pub fn keeps_begun(
+        &self,
+        grant: GrantId,
+        principal: &Principal,
+        fingerprint: Fingerprint,
+        has_ended_another: bool,
+    ) -> bool {
+        let is_kept = self.live().has_principal(principal, fingerprint);
+        if let Some(grants) = self.logins.grants().filter(|_| !is_kept) {
+            grants.withdraw(grant);
+        }
+        if has_ended_another || !is_kept {
+            self.note_change();
+        }
+        is_kept
     }
 
     /// Ends what was begun with a server, but for requests that pass byte for byte: workers end those once the change is noted.

@@ -12,6 +12,7 @@ use crate::config::{
         tokens::Auth,
     },
     rule_lines::RuleOf,
+    scope_word::ScopeWord,
     snapshot::{Server, ToolFilter},
     table::TOOL_RULE,
     tool_rules::{ToolPattern, ToolRule, ToolRules},
@@ -169,9 +170,7 @@ pub(super) fn tool_rules(
 
 /// `scopes` of a tool: words of the user's own, all of which a client must have been allowed.
 fn tool_scopes(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<String> {
-    let is_own = |word: &str| {
-        ["mcp", "offline_access"].contains(&word) || word.starts_with("server:") || word.starts_with("tag:")
-    };
+    let is_own = |word: &str| !matches!(ScopeWord::of(word), ScopeWord::Other(_));
     let words = fields.texts(cx, "scopes").unwrap_or_default();
     let mut scopes = Vec::new();
     for text in words {

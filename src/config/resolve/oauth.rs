@@ -37,8 +37,6 @@ const KEYS: [&str; 12] = [
     "clients",
 ];
 
-/// What a client id of a client that registered itself begins with.
-const REGISTERED: &str = "sgc_";
 /// Longest redirect of a client: as much as a browser's address takes, with room for an answer.
 const LONGEST_REDIRECT: usize = 2048;
 
@@ -291,7 +289,7 @@ fn clients(cx: &mut Context<'_>, auth: &Fields<'_>, schemes: &[String]) -> Vec<O
                 &key,
                 "has to be 1 to 64 letters, digits, `.`, `_` or `-`: it is the `client_id`; rename it",
             );
-        } else if name.starts_with(REGISTERED) {
+        } else if name.starts_with(OauthConfig::REGISTERED_CLIENT) {
             cx.error(&key, "begins as ids of clients do that registered themselves; rename it");
         }
         let Some(fields) = node.object(cx, &CLIENT) else { continue };

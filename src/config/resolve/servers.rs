@@ -59,7 +59,7 @@ pub(crate) fn resolve(
         if is_remark(name, &node) {
             continue;
         }
-        if !is_name(name) {
+        if !Server::is_name(name) {
             let message =
                 "a server's name has 1 to 64 letters, digits, - or _, because it is part of its URL; write";
             let slug = slug(name);
@@ -157,11 +157,6 @@ fn slug(name: &str) -> String {
         slug if slug.is_empty() || SERVER_NAMES.reserved.contains(&&*slug) => "server".to_owned(),
         slug => slug.chars().take(64).collect(),
     }
-}
-
-fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 fn target(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<Target> {

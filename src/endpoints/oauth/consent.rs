@@ -12,14 +12,14 @@ use super::{
 };
 use crate::{
     body::Payload,
-    config::Level,
+    config::{Level, ScopeWord},
     error::{Error, ErrorKind},
     identity::{
         login::grants::{Consent, NewCode, NoCode, PageLogin},
-        scope::{self, Scope},
+        scope::Scope,
     },
     oauth::{ClientKind, flow::AuthorizationRequest},
-    pages::{self, Form, Identified, SCOPE_FIELD, ScopeChoice, Shown, csrf::Purpose},
+    pages::{self, Form, Identified, SCOPE_FIELD, ScopeChoice, ScopeMeaning, Shown, csrf::Purpose},
     upstream::document::DocumentUrl,
 };
 
@@ -75,7 +75,7 @@ fn ask(visit: &Visit<'_>, asking: &Asking<'_>, login: &PageLogin) -> Result<Resp
     let host = DocumentUrl::parse(&client.id).map(|url| url.host().to_owned()).unwrap_or_default();
     let receiver = asking.receiver.name();
     let parts = Scope::parse(&asked.scope, visit.request.config.scope_tags).parts();
-    let scopes: Vec<_> = parts.iter().map(|value| ScopeChoice { value, is_checked: true }).collect();
+    let scopes: Vec<_> = parts.iter().map(|part| choice(part)).collect();
     let servers = places::reached(visit.request, login, asked);
     let servers: Vec<_> = servers.iter().map(|name| Shown::name(name)).collect();
     let view = pages::Consent {
@@ -96,6 +96,28 @@ fn ask(visit: &Visit<'_>, asking: &Asking<'_>, login: &PageLogin) -> Result<Resp
         resource: Shown::text(&asked.resource),
     };
     Ok(visit.show(pages::consent(&view)))
+}
+
+/// What can be unticked, with what it means.
+fn choice(part: &str) -> ScopeChoice<'_> {
+    let mut words = part.split(' ').map(ScopeWord::of);
+    let meaning = match (words.next(), part.contains(' ')) {
+        (Some(ScopeWord::All), _) => ScopeMeaning::All,
+        (Some(ScopeWord::Offline), _) => ScopeMeaning::Offline,
+        (Some(ScopeWord::Server(name)), _) => ScopeMeaning::Server(name),
+        // Several that go together are tags.
+        (Some(ScopeWord::Tag(first)), true) => {
+            let others = words.filter_map(|word| match word {
+                ScopeWord::Tag(tag) => Some(tag),
+                _ => None,
+            });
+            ScopeMeaning::Tags(std::iter::once(first).chain(others).collect())
+        }
+        (Some(ScopeWord::Tag(tag)), false) => ScopeMeaning::Tag(tag),
+        (Some(ScopeWord::Other(word)), _) => ScopeMeaning::Tools(word),
+        (None, _) => ScopeMeaning::Tools(part),
+    };
+    ScopeChoice { value: part, meaning, is_checked: true }
 }
 
 /// The form of that page.
@@ -129,7 +151,7 @@ pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<P
     let mut ticked = Scope::parse(&asked.scope, request.config.scope_tags).parts();
     ticked.retain(is_ticked);
     let is_allowed =
-        form.get("answer") == Some("approve") && ticked.iter().any(|part| part != scope::OFFLINE);
+        form.get("answer") == Some("approve") && ticked.iter().any(|part| part != ScopeWord::OFFLINE);
     if !is_allowed {
         return asking.way_back().denied(&visit);
     }

@@ -54,16 +54,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         NotBegun::Down => Error::logins_not_kept(),
     });
     let (cookie, login, has_ended_another) = begun?;
-    // A reload puts its config in force, and then ends the logins that it does not keep. Either it ends this one, which was there,
-    // or its config is in force by now.
-    let is_kept = request.shared.live().has_principal(&principal, fingerprint);
-    if !is_kept {
-        grants.withdraw(login.grant);
-    }
-    if has_ended_another || !is_kept {
-        request.shared.note_change();
-    }
-    if !is_kept {
+    if !request.shared.keeps_begun(login.grant, &principal, fingerprint, has_ended_another) {
         return Err(ErrorKind::Unavailable.with_cause("the account changed while it was checked"));
     }
     // A new login has a new cookie, and what the old one began is over.

@@ -9,10 +9,9 @@ use serde_json::json;
 use super::request::OauthRequest;
 use crate::{
     body::{Payload, response::uncached},
-    config::{OauthConfig, Registration, Snapshot},
+    config::{OauthConfig, Registration, ScopeWord, Server, Snapshot},
     endpoints::table::{self, Answer, McpEndpoint},
     error::{Error, ErrorKind},
-    identity::scope,
 };
 
 /// Where clients look for it (RFC 9728 §3.1), in front of the path of the place.
@@ -52,11 +51,7 @@ struct Place<'a> {
 fn place<'a>(path: &str, query: Option<&'a str>) -> Option<Place<'a>> {
     let found = table::find(path);
     let Answer::Mcp(endpoint) = found.endpoint.answer else { return None };
-    let is_name = |name: &str| {
-        let is_in = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        matches!(name.len(), 1..=64) && name.bytes().all(is_in)
-    };
-    found.server.is_none_or(is_name).then_some(Place { endpoint, query })
+    found.server.is_none_or(Server::is_name).then_some(Place { endpoint, query })
 }
 
 /// What a place is.
@@ -71,7 +66,7 @@ pub fn of_resource(request: &OauthRequest<'_>) -> Result<Response<Payload>, Erro
         },
         _ => return Err(ErrorKind::NotFound.into()),
     };
-    let mut scopes = vec![scope::ALL.to_owned()];
+    let mut scopes = vec![ScopeWord::ALL.to_owned()];
     scopes.extend(advertised_tags(config, &live.config));
     Ok(answer(&json!({
         "resource": resource,
@@ -87,7 +82,7 @@ pub fn of_server(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error>
     let OauthRequest { config, live, .. } = *request;
     let at = |path: &str| format!("{}{path}", config.base);
     let secrets = ["none", "client_secret_basic", "client_secret_post"];
-    let mut scopes = vec![scope::ALL.to_owned(), scope::OFFLINE.to_owned()];
+    let mut scopes = vec![ScopeWord::ALL.to_owned(), ScopeWord::OFFLINE.to_owned()];
     scopes.extend(advertised_tags(config, &live.config));
     let rules = live.config.servers.iter().filter_map(|server| server.tool_rules.as_ref());
     let of_tools: BTreeSet<&str> = rules.flat_map(|rules| rules.all_scopes()).collect();
@@ -121,7 +116,7 @@ fn advertised_tags(config: &OauthConfig, snapshot: &Snapshot) -> impl Iterator<I
     let is_shown = config.advertise_tags && config.offers_tags;
     let servers = snapshot.servers.iter().filter(move |_| is_shown);
     let tags: BTreeSet<&String> = servers.flat_map(|server| &server.tags).collect();
-    let tags: Vec<_> = tags.into_iter().filter(|tag| is_word(tag)).map(|tag| format!("tag:{tag}")).collect();
+    let tags: Vec<_> = tags.into_iter().filter(|tag| is_word(tag)).map(|tag| ScopeWord::Tag(tag).to_string()).collect();
     tags.into_iter()
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::OauthRequest;
 use crate::{
+    config::ScopeWord,
     identity::{
         Allowed, Identity,
         audience::Audience,
@@ -31,12 +32,12 @@ pub(super) const LONGEST_SCOPE: usize = 1024;
 pub(super) fn asked_scope(request: &OauthRequest<'_>, scope: &str) -> Option<Scope> {
     let asked = Scope::parse(scope, request.config.scope_tags);
     let known = known_scope(request, &asked);
-    let opens_something = known.words().iter().any(|word| word != scope::OFFLINE);
-    match (opens_something, asked.words().iter().any(|word| scope::is_place(word))) {
+    let opens_something = known.words().iter().any(|word| word != ScopeWord::OFFLINE);
+    match (opens_something, asked.words().iter().any(|word| ScopeWord::of(word).is_of_servers())) {
         (true, _) => Some(known),
         (false, true) => None,
         (false, false) => {
-            let text = format!("{} {}", scope::ALL, known.text());
+            let text = format!("{} {}", ScopeWord::ALL, known.text());
             Some(Scope::parse(&text, request.config.scope_tags))
         }
     }

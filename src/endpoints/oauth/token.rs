@@ -161,14 +161,8 @@ async fn redeemed(
         Err(NotRedeemed::NoRandomness) => return Err(no_key(NoKey)),
         Err(NotRedeemed::Down) => return Err(Error::logins_not_kept()),
     };
-    // As for a login: a reload ends the grants that it does not keep, which this one may have escaped.
-    let is_kept = shared.live().has_principal(&issued.principal, issued.fingerprint);
-    if !is_kept {
-        grants.withdraw(issued.grant);
-    }
-    if has_ended_another || !is_kept {
-        shared.note_change();
-    }
+    let is_kept =
+        shared.keeps_begun(issued.grant, &issued.principal, issued.fingerprint, has_ended_another);
     let Some(client) = issued.kind.client().cloned().filter(|_| is_kept) else {
         return Ok(Err(Refusal::GRANT));
     };

@@ -75,11 +75,11 @@ impl Live {
         let identity = reread.as_ref().unwrap_or(admission.to.identity());
         // A session is its principal's, whose requests are asked each by itself.
         let is_allowed = matches!(admission.to, AdmittedParty::Principal(_))
-            || (if is_member { entry.is_reached(identity) } else { entry.is_allowed(identity) })
+            || (if is_member { entry.is_allowed_as_member(identity) } else { entry.is_allowed(identity) })
                 && members
                     .iter()
                     .filter_map(|server| self.entry(server))
-                    .all(|entry| entry.is_public || entry.is_reached(identity));
+                    .all(|entry| entry.is_public || entry.is_allowed_as_member(identity));
         let admits = |slot: &usize| {
             is_same(*slot)
                 && is_allowed
