@@ -9,11 +9,7 @@ use crate::{
     config::{Loaded, Rule, RuleOf, ScopeWord, Server, Snapshot},
     error::ErrorKind,
     gateway::exposed,
-    identity::{
-        Allowed, Identity, Principal, Proof,
-        audience::Audience,
-        scope::Scope,
-    },
+    identity::{Allowed, Identity, Principal, Proof, audience::Audience, scope::Scope},
     policy::decide::{Ask, Decision, DenyKind, ManageAsk, Policy, Servers as _, decide},
 };
 

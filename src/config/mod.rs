@@ -24,6 +24,7 @@ mod oauth;
 #[cfg(test)]
 mod page_tests;
 pub mod read;
+mod redirect;
 pub mod report;
 mod resolve;
 pub(crate) mod rewrite;
@@ -52,6 +53,7 @@ pub use crate::config::{
     names::{is_format, user_name_fault},
     oauth::{OauthClient, OauthConfig, Registration, ScopeTags},
     read::{context::Unread, reference::Env},
+    redirect::{RedirectFault, RedirectTarget, is_at, is_same_redirect},
     report::{
         problem::{Problem, Severity},
         schema::schema,

@@ -43,6 +43,25 @@ impl OauthConfig {
     /// `refreshReuseGrace` where the config does not say it. Clients refresh from several processes, in bursts of a minute.
     pub const REFRESH_REUSE_GRACE: Duration = Duration::from_secs(120);
 
+    /// That of `"kind": "oauth"` alone, where `proxy.baseUrl` is this.
+    pub fn at(base: &str) -> Self {
+        Self {
+            base: base.into(),
+            issuer: base.into(),
+            token_ttl: Self::TOKEN_TTL,
+            refresh_token_ttl: Self::REFRESH_TOKEN_TTL,
+            refresh_token_scopes: Vec::new(),
+            refresh_reuse_grace: Self::REFRESH_REUSE_GRACE,
+            registration: Registration::Open,
+            redirect_schemes: Vec::new(),
+            require_resource: false,
+            advertise_tags: false,
+            scope_tags: ScopeTags::All,
+            offers_tags: true,
+            clients: Vec::new(),
+        }
+    }
+
     /// The client of the config that has this name.
     pub fn client(&self, name: &str) -> Option<&OauthClient> {
         self.clients.iter().find(|client| *client.name == *name)

@@ -7,11 +7,10 @@ use url::Url;
 use super::{
     client::{Client, ClientKind},
     client_document::{CachedDocuments, NotAClient, url},
-    redirect::{Receiver, is_at, matches},
     registration::Registrar,
 };
 use crate::{
-    config::{OauthConfig, Registration},
+    config::{OauthConfig, RedirectTarget, Registration, is_at, is_same_redirect},
     identity::login::attempts::Attempts,
     ledger::AddressBlock,
 };
@@ -88,8 +87,8 @@ impl Clients {
 }
 
 /// Whether the config in force lets a client of this id be sent there.
-fn is_let_in(id: &str, receiver: &Receiver, config: &OauthConfig) -> bool {
-    config.client(id).is_some() || receiver.is_allowed(&config.registration) || is_of_listed_host(id, config)
+fn is_let_in(id: &str, target: &RedirectTarget, config: &OauthConfig) -> bool {
+    config.client(id).is_some() || target.is_allowed(&config.registration) || is_of_listed_host(id, config)
 }
 
 /// Whether it is the URL of a document at a host that the config lists.
@@ -100,39 +99,41 @@ fn is_of_listed_host(id: &str, config: &OauthConfig) -> bool {
     }
 }
 
-/// Whether the config in force lets a client have what it was allowed before. `receiver` is what its grant calls the place where it
+/// Whether the config in force lets a client have what it was allowed before. `target` is what its grant calls the place where it
 /// was sent back to: `None` of a grant that another gateway has begun a moment ago, by a config that let it.
-pub fn may_keep(id: &str, receiver: Option<&str>, config: &OauthConfig) -> bool {
+pub fn may_keep(id: &str, target: Option<&str>, config: &OauthConfig) -> bool {
     // It may have been of the config.
     let is_of_its_own = id.starts_with(OauthConfig::REGISTERED_CLIENT) || url(id).is_some();
     config.client(id).is_some()
         || is_of_its_own
-            && match receiver {
-                Some(name) => Receiver::named(name, &config.redirect_schemes)
-                    .is_some_and(|receiver| is_let_in(id, &receiver, config)),
+            && match target {
+                Some(name) => RedirectTarget::named(name, &config.redirect_schemes)
+                    .is_some_and(|target| is_let_in(id, &target, config)),
                 None => config.registration != Registration::Off,
             }
 }
 
 impl Client {
     /// Who is at the other end of `asked`, if this client named it and the config in force lets it be sent there.
-    pub fn receiver(&self, asked: &str, config: &OauthConfig) -> Option<Receiver> {
-        self.redirect_uris.iter().find(|named| matches(named, asked))?;
+    pub fn redirect_target(&self, asked: &str, config: &OauthConfig) -> Option<RedirectTarget> {
+        self.redirect_uris.iter().find(|named| is_same_redirect(named, asked))?;
         self.may_be_sent_to(asked, config)
     }
 
     /// Who is at the other end of `uri`, if the config in force lets this client be sent there, whatever it named before.
-    fn may_be_sent_to(&self, uri: &str, config: &OauthConfig) -> Option<Receiver> {
-        let receiver = Receiver::of(uri, &config.redirect_schemes)?;
-        is_let_in(&self.id, &receiver, config).then_some(receiver)
+    fn may_be_sent_to(&self, uri: &str, config: &OauthConfig) -> Option<RedirectTarget> {
+        let target = RedirectTarget::of(uri, &config.redirect_schemes).ok()?;
+        is_let_in(&self.id, &target, config).then_some(target)
     }
 
     /// Whether the config vouches for who is there: it has the client, or lists the host. Nor can anybody be led astray to a program on
     /// their own machine.
-    pub fn is_vouched_for_at(&self, receiver: &Receiver, config: &OauthConfig) -> bool {
-        let is_listed = match (receiver, &config.registration) {
-            (Receiver::Loopback, _) => true,
-            (Receiver::Site(_), registration @ Registration::Hosts(_)) => receiver.is_allowed(registration),
+    pub fn is_vouched_for_at(&self, target: &RedirectTarget, config: &OauthConfig) -> bool {
+        let is_listed = match (target, &config.registration) {
+            (RedirectTarget::Loopback, _) => true,
+            (RedirectTarget::Site(_), registration @ Registration::Hosts(_)) => {
+                target.is_allowed(registration)
+            }
             _ => false,
         };
         is_listed || self.kind == ClientKind::Config || is_of_listed_host(&self.id, config)

@@ -8,7 +8,6 @@ pub mod client;
 pub mod client_document;
 mod clients;
 pub mod flow;
-pub mod redirect;
 pub mod registration;
 
 pub use self::{

@@ -11,11 +11,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    client::{Client, ClientAuth, ClientKind, cut},
-    redirect::Receiver,
+use super::client::{Client, ClientAuth, ClientKind, cut};
+use crate::{
+    config::{OauthConfig, RedirectTarget},
+    secret::Secret,
 };
-use crate::{config::OauthConfig, secret::Secret};
 
 const PREFIX: &str = OauthConfig::REGISTERED_CLIENT;
 /// Bytes of an id at most: clients send it in URLs.
@@ -142,8 +142,8 @@ impl Registrar {
         };
         let mut redirect_uris = request.redirect_uris;
         redirect_uris.retain(|uri| {
-            Receiver::of(uri, &config.redirect_schemes)
-                .is_some_and(|receiver| receiver.is_allowed(&config.registration))
+            RedirectTarget::of(uri, &config.redirect_schemes)
+                .is_ok_and(|target| target.is_allowed(&config.registration))
         });
         if redirect_uris.is_empty() {
             return Err(NotRegistered {
@@ -230,24 +230,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::config::{Registration, ScopeTags};
+    use crate::config::Registration;
 
-    pub(super) fn config() -> OauthConfig {
-        OauthConfig {
-            base: "https://mcp.example.com".into(),
-            issuer: "https://mcp.example.com".into(),
-            token_ttl: OauthConfig::TOKEN_TTL,
-            refresh_token_ttl: OauthConfig::REFRESH_TOKEN_TTL,
-            refresh_token_scopes: Vec::new(),
-            refresh_reuse_grace: OauthConfig::REFRESH_REUSE_GRACE,
-            registration: Registration::Open,
-            redirect_schemes: vec!["cursor".into()],
-            require_resource: false,
-            advertise_tags: false,
-            scope_tags: ScopeTags::All,
-            offers_tags: true,
-            clients: Vec::new(),
-        }
+    fn config() -> OauthConfig {
+        OauthConfig { redirect_schemes: vec!["cursor".into()], ..OauthConfig::at("https://mcp.example.com") }
     }
 
     fn register(body: &Value) -> Result<Value, NotRegistered> {

@@ -44,7 +44,7 @@ pub struct ShownGrant<'a> {
     /// How the client calls itself.
     pub client: Shown<'a>,
     /// Where people were sent back to.
-    pub receiver: Shown<'a>,
+    pub redirect_target: Shown<'a>,
     /// What it may do.
     pub scope: Shown<'a>,
     /// Where it may do that.

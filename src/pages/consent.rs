@@ -21,7 +21,7 @@ pub struct Consent<'a> {
     /// As whom it would come in.
     pub account: Shown<'a>,
     /// Where the answer goes.
-    pub receiver: Receiver<'a>,
+    pub redirect_target: RedirectTarget<'a>,
     /// What is known about the client.
     pub identified: Identified<'a>,
     /// The servers that it would reach, by all scopes that it asks for.
@@ -40,7 +40,7 @@ pub struct Consent<'a> {
 
 /// Where an answer goes: whoever is there, comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Receiver<'a> {
+pub enum RedirectTarget<'a> {
     /// A web site, by its host.
     Site(Shown<'a>),
     /// A program that listens on this computer.
@@ -49,14 +49,14 @@ pub enum Receiver<'a> {
     App(Shown<'a>),
 }
 
-impl Receiver<'_> {
+impl RedirectTarget<'_> {
     /// Whether it is a web site.
     pub fn is_site(&self) -> bool {
         matches!(self, Self::Site(_))
     }
 }
 
-impl fmt::Display for Receiver<'_> {
+impl fmt::Display for RedirectTarget<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Site(host) => host.fmt(f),

@@ -14,7 +14,7 @@ mod trouble;
 
 pub use self::{
     connections::{Connections, Done, ShownGrant, connections},
-    consent::{Consent, Identified, Receiver, SCOPE_FIELD, ScopeChoice, ScopeMeaning, consent},
+    consent::{Consent, Identified, RedirectTarget, SCOPE_FIELD, ScopeChoice, ScopeMeaning, consent},
     page::{Form, Page},
     passing_on::{Outcome, PassingOn, passing_on},
     shown::{Moment, Shown},

@@ -4,7 +4,7 @@ use askama::Template;
 use http::StatusCode;
 use url::Url;
 
-use super::{consent::Receiver, page::Page, shown::Shown};
+use super::{consent::RedirectTarget, page::Page, shown::Shown};
 
 /// What the page has.
 ///
@@ -22,7 +22,7 @@ pub struct PassingOn<'a> {
     /// Whether the browser goes there by itself.
     pub goes_on: bool,
     /// Who gets the answer.
-    pub receiver: Receiver<'a>,
+    pub redirect_target: RedirectTarget<'a>,
     /// Where that is, with the answer: a redirect URI that was checked.
     pub target: &'a Url,
 }

@@ -34,7 +34,7 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         gateway: GATEWAY,
         client: Shown::name("Claude"),
         account: Shown::name("alice"),
-        receiver: Receiver::Site(Shown::text("claude.ai")),
+        redirect_target: RedirectTarget::Site(Shown::text("claude.ai")),
         identified: Identified::Site(Shown::text("claude.ai")),
         servers: &[docs, db, tickets],
         scopes: &whole,
@@ -50,7 +50,7 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
             "Your bank \u{202e}knab\u{2028}(verified by everybody, and with a name that goes on",
         ),
         account: Shown::name("alice"),
-        receiver: Receiver::ThisComputer,
+        redirect_target: RedirectTarget::ThisComputer,
         identified: Identified::Nobody,
         servers: &[db],
         scopes: &narrow,
@@ -69,7 +69,7 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         client: Shown::name("Claude"),
         outcome: Outcome::Approved,
         goes_on: true,
-        receiver: Receiver::Site(Shown::text("claude.ai")),
+        redirect_target: RedirectTarget::Site(Shown::text("claude.ai")),
         target: &site,
     };
     let to_app = PassingOn {
@@ -77,7 +77,7 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         client: Shown::name("Cursor"),
         outcome: Outcome::Denied,
         goes_on: true,
-        receiver: Receiver::App(Shown::text("cursor:")),
+        redirect_target: RedirectTarget::App(Shown::text("cursor:")),
         target: &app,
     };
     let untrusted = target(
@@ -87,7 +87,7 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         client: Shown::name("A program"),
         outcome: Outcome::Faulty("resource is no place of this gateway."),
         goes_on: false,
-        receiver: Receiver::Site(Shown::text("app.example")),
+        redirect_target: RedirectTarget::Site(Shown::text("app.example")),
         target: &untrusted,
         ..to_site
     };
@@ -110,13 +110,13 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         way_on: WayOn::AskOperator,
         ..Trouble::over(GATEWAY, REQUEST)
     };
-    let grant = |client, account, receiver, scope, resource, last_used| ShownGrant {
+    let grant = |client, account, redirect_target, scope, resource, last_used| ShownGrant {
         id: "a1b2",
         csrf: "csrf",
         owner: String::new(),
         account: Shown::name(account),
         client: Shown::name(client),
-        receiver: Shown::text(receiver),
+        redirect_target: Shown::text(redirect_target),
         scope: Shown::text(scope),
         resource: Shown::text(resource),
         last_used,

@@ -28,7 +28,8 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
             SignIn { gateway: text, form: form(text), name: text, is_by_token: failure.is_none(), failure };
         ("sign in", sign_in(&view))
     });
-    let receivers = [Receiver::Site(shown), Receiver::ThisComputer, Receiver::App(shown)];
+    let redirect_targets =
+        [RedirectTarget::Site(shown), RedirectTarget::ThisComputer, RedirectTarget::App(shown)];
     let scopes = [
         ("mcp", ScopeMeaning::All),
         ("server:db", ScopeMeaning::Server("db")),
@@ -37,16 +38,15 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
         ("offline_access", ScopeMeaning::Offline),
         (text, ScopeMeaning::Tools(text)),
     ];
-    let scopes =
-        scopes.map(|(value, meaning)| ScopeChoice { value, meaning, is_checked: value != text });
+    let scopes = scopes.map(|(value, meaning)| ScopeChoice { value, meaning, is_checked: value != text });
     let who = [Identified::Config, Identified::Site(shown), Identified::Nobody];
-    let consents = receivers.into_iter().zip(who).map(|(receiver, identified)| {
-        let servers = if receiver.is_site() { &[][..] } else { &[shown, shown] };
+    let consents = redirect_targets.into_iter().zip(who).map(|(redirect_target, identified)| {
+        let servers = if redirect_target.is_site() { &[][..] } else { &[shown, shown] };
         let view = Consent {
             gateway: text,
             client: shown,
             account: shown,
-            receiver,
+            redirect_target,
             identified,
             servers,
             scopes: &scopes,
@@ -59,13 +59,14 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
     });
     let mut target = Url::parse("https://app.example/callback").unwrap();
     target.query_pairs_mut().append_pair("state", text);
-    let passed = receivers.map(|receiver| {
-        let (outcome, goes_on) = match receiver {
-            Receiver::Site(_) => (Outcome::Approved, true),
-            Receiver::ThisComputer => (Outcome::Denied, true),
-            Receiver::App(_) => (Outcome::Faulty("Something is wrong."), false),
+    let passed = redirect_targets.map(|redirect_target| {
+        let (outcome, goes_on) = match redirect_target {
+            RedirectTarget::Site(_) => (Outcome::Approved, true),
+            RedirectTarget::ThisComputer => (Outcome::Denied, true),
+            RedirectTarget::App(_) => (Outcome::Faulty("Something is wrong."), false),
         };
-        let view = PassingOn { gateway: text, client: shown, outcome, goes_on, receiver, target: &target };
+        let view =
+            PassingOn { gateway: text, client: shown, outcome, goes_on, redirect_target, target: &target };
         ("passing on", passing_on(&view))
     });
     use WayOn::{AddAnew, AskOperator, Connections as ToConnections, SignIn as ToSignIn, StartAgain};
@@ -84,7 +85,7 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
         owner: text.to_owned(),
         account: shown,
         client: shown,
-        receiver: shown,
+        redirect_target: shown,
         scope: shown,
         resource: shown,
         last_used: Moment(UNIX_EPOCH),
@@ -198,7 +199,7 @@ fn an_answer_leads_on_to_where_it_was_asked_for() {
         client: Shown::name("Cursor"),
         outcome: Outcome::Approved,
         goes_on: true,
-        receiver: Receiver::App(Shown::text("cursor:")),
+        redirect_target: RedirectTarget::App(Shown::text("cursor:")),
         target: &target,
     };
     let page = passing_on(&view);

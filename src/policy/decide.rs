@@ -8,11 +8,7 @@ use std::{sync::Arc, time::SystemTime};
 use crate::{
     config::{ADMIN, Access, Rule, ScopeWord, Server, Snapshot, ToolAccess},
     error::{Error, ErrorKind},
-    identity::{
-        Allowed, Identity,
-        audience::Place,
-        scope::Scope,
-    },
+    identity::{Allowed, Identity, audience::Place, scope::Scope},
 };
 
 /// Opens what Prometheus scrapes.

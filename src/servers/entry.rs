@@ -218,7 +218,8 @@ impl ServerEntry {
     /// The same where the server is one behind all servers as one, which is the place that a token has to be for.
     pub fn admits_as_member(&self, caller: &Caller) -> bool {
         self.is_public
-            || caller.slot.is_some_and(|slot| self.allows(slot)) && self.is_allowed_as_member(&caller.identity)
+            || caller.slot.is_some_and(|slot| self.allows(slot))
+                && self.is_allowed_as_member(&caller.identity)
     }
 
     /// Whether what was allowed to a client, if one acts, is this server.

@@ -12,6 +12,7 @@ use crate::config::{
         fields::Fields,
         reader::{Node, ReadText},
     },
+    redirect::{RedirectFault, RedirectTarget},
     report::problem::Location,
     resolve::{
         bind::{self, BaseUrl},
@@ -36,9 +37,6 @@ const KEYS: [&str; 12] = [
     "scopeValidation",
     "clients",
 ];
-
-/// Longest redirect of a client: as much as a browser's address takes, with room for an answer.
-const LONGEST_REDIRECT: usize = 2048;
 
 /// What the keys say.
 #[derive(Debug, Default)]
@@ -329,26 +327,14 @@ fn secret(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
 
 /// What is wrong with a redirect of the config's own.
 fn redirect_fault(text: &str, schemes: &[String]) -> Option<&'static str> {
-    if text.len() > LONGEST_REDIRECT {
-        return Some("is longer than 2,048 bytes; shorten it");
-    }
-    let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-    let Some(url) = Url::parse(text).ok().filter(|_| is_visible) else {
-        return Some("is no URL; write all of it, as in \"https://portal.example.com/callback\"");
-    };
-    if url.fragment().is_some() {
-        return Some("has a #fragment, which no redirect can have (RFC 6749 §3.1.2); remove it");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Some("has a user name or password in it; remove it");
-    }
-    let is_fit = match url.scheme() {
-        "https" => true,
-        "http" => is_loopback(&url),
-        scheme => schemes.iter().any(|listed| listed == scheme),
-    };
-    (!is_fit).then_some(
-        "is neither https, nor http to the user's own machine, nor of one of the `redirectSchemes`; write https://, or add its scheme \
-         there",
-    )
+    Some(match RedirectTarget::of(text, schemes).err()? {
+        RedirectFault::TooLong => "is longer than 2,048 bytes; shorten it",
+        RedirectFault::NoUrl => "is no URL; write all of it, as in \"https://portal.example.com/callback\"",
+        RedirectFault::Fragment => "has a #fragment, which no redirect can have (RFC 6749 §3.1.2); remove it",
+        RedirectFault::User => "has a user name or password in it; remove it",
+        RedirectFault::Scheme => {
+            "is neither https, nor http to the user's own machine, nor of one of the `redirectSchemes`; write https://, or add its scheme \
+             there"
+        }
+    })
 }

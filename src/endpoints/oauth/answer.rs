@@ -10,8 +10,9 @@ use url::Url;
 use super::visit::{Asking, Visit};
 use crate::{
     body::Payload,
+    config::RedirectTarget,
     error::{Error, ErrorKind},
-    oauth::{Client, redirect::Receiver},
+    oauth::Client,
     pages::{self, Outcome, PassingOn, Shown},
 };
 
@@ -30,8 +31,8 @@ impl Fault {
 #[derive(Clone, Copy)]
 pub(super) struct WayBack<'a> {
     pub(super) client: &'a Client,
-    pub(super) receiver: &'a Receiver,
-    /// One of the client's, and of the receiver's.
+    pub(super) redirect_target: &'a RedirectTarget,
+    /// The client's own.
     pub(super) redirect_uri: &'a str,
     pub(super) state: Option<&'a str>,
 }
@@ -40,7 +41,7 @@ impl<'a> Asking<'a> {
     pub(super) fn way_back(&self) -> WayBack<'a> {
         WayBack {
             client: self.client,
-            receiver: self.receiver,
+            redirect_target: self.redirect_target,
             redirect_uri: &self.asked.redirect_uri,
             state: self.asked.state.as_deref(),
         }
@@ -71,21 +72,22 @@ impl WayBack<'_> {
         outcome: Outcome<'_>,
         answer: &[(&str, &str)],
     ) -> Result<Response<Payload>, Error> {
-        let Self { client, receiver, .. } = *self;
+        let Self { client, redirect_target, .. } = *self;
         let config = visit.request.config;
         let target = self.target(&config.issuer, answer)?;
-        let goes_on = !matches!(outcome, Outcome::Faulty(_)) || client.is_vouched_for_at(receiver, config);
+        let goes_on =
+            !matches!(outcome, Outcome::Faulty(_)) || client.is_vouched_for_at(redirect_target, config);
         // To a redirect that answers a form, Chrome holds the policy of the page that it was on.
         if goes_on && !visit.request.is_post() {
             return visit.lead_to(target.as_str());
         }
-        let name = receiver.name();
+        let name = redirect_target.name();
         let view = PassingOn {
             gateway: visit.gateway(),
             client: Shown::name(&client.name),
             outcome,
             goes_on,
-            receiver: shown_receiver(receiver, &name),
+            redirect_target: shown_target(redirect_target, &name),
             target: &target,
         };
         Ok(visit.show(pages::passing_on(&view)))
@@ -104,11 +106,11 @@ impl WayBack<'_> {
     }
 }
 
-/// A receiver as people see it; `name` is what it is called.
-pub(super) fn shown_receiver<'n>(receiver: &Receiver, name: &'n str) -> pages::Receiver<'n> {
-    match receiver {
-        Receiver::Site(_) => pages::Receiver::Site(Shown::text(name)),
-        Receiver::Loopback => pages::Receiver::ThisComputer,
-        Receiver::App(_) => pages::Receiver::App(Shown::text(name)),
+/// A redirect target as people see it; `name` is what it is called.
+pub(super) fn shown_target<'n>(target: &RedirectTarget, name: &'n str) -> pages::RedirectTarget<'n> {
+    match target {
+        RedirectTarget::Site(_) => pages::RedirectTarget::Site(Shown::text(name)),
+        RedirectTarget::Loopback => pages::RedirectTarget::ThisComputer,
+        RedirectTarget::App(_) => pages::RedirectTarget::App(Shown::text(name)),
     }
 }

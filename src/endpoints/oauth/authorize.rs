@@ -61,16 +61,16 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
             ));
         }
     };
-    let Some(receiver) = client.receiver(redirect_uri, request.config) else {
-        return Ok(visit.unknown_receiver(redirect_uri));
+    let Some(redirect_target) = client.redirect_target(redirect_uri, request.config) else {
+        return Ok(visit.unknown_redirect(redirect_uri));
     };
     let state = form.get("state").filter(|state| state.len() <= LONGEST_STATE);
-    let way_back = WayBack { client: &client, receiver: &receiver, redirect_uri, state };
+    let way_back = WayBack { client: &client, redirect_target: &redirect_target, redirect_uri, state };
     let asked = match checked(&visit, &form, &client.id, redirect_uri)? {
         Ok(asked) => asked,
         Err(fault) => return way_back.refused(&visit, fault),
     };
-    let asking = Asking { client: &client, receiver: &receiver, asked: &asked };
+    let asking = Asking { client: &client, redirect_target: &redirect_target, asked: &asked };
     let login = match visit.login().await? {
         Some(login) if !has_prompt(&form, "login") => login,
         _ if has_prompt(&form, "none") => {

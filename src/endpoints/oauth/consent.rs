@@ -6,7 +6,7 @@ use http::Response;
 
 use super::{
     OauthRequest,
-    answer::{Fault, shown_receiver},
+    answer::{Fault, shown_target},
     places,
     visit::{Asking, Visit},
 };
@@ -73,7 +73,7 @@ fn ask(visit: &Visit<'_>, asking: &Asking<'_>, login: &PageLogin) -> Result<Resp
     let csrf = visit.csrf_field(Purpose::Consent, Some(login), Some(&flow))?;
     let account = login.principal.to_string();
     let host = DocumentUrl::parse(&client.id).map(|url| url.host().to_owned()).unwrap_or_default();
-    let receiver = asking.receiver.name();
+    let redirect_target = asking.redirect_target.name();
     let parts = Scope::parse(&asked.scope, visit.request.config.scope_tags).parts();
     let scopes: Vec<_> = parts.iter().map(|part| choice(part)).collect();
     let servers = places::reached(visit.request, login, asked);
@@ -82,7 +82,7 @@ fn ask(visit: &Visit<'_>, asking: &Asking<'_>, login: &PageLogin) -> Result<Resp
         gateway: visit.gateway(),
         client: Shown::name(&client.name),
         account: Shown::name(account.strip_prefix("user:").unwrap_or(&account)),
-        receiver: shown_receiver(asking.receiver, &receiver),
+        redirect_target: shown_target(asking.redirect_target, &redirect_target),
         identified: match client.kind {
             ClientKind::Config => Identified::Config,
             ClientKind::Document => Identified::Site(Shown::text(&host)),
@@ -141,10 +141,10 @@ pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<P
         Ok(client) => client,
         Err(page) => return Ok(page),
     };
-    let Some(receiver) = client.receiver(&asked.redirect_uri, request.config) else {
-        return Ok(visit.unknown_receiver(&asked.redirect_uri));
+    let Some(redirect_target) = client.redirect_target(&asked.redirect_uri, request.config) else {
+        return Ok(visit.unknown_redirect(&asked.redirect_uri));
     };
-    let asking = Asking { client: &client, receiver: &receiver, asked: &asked };
+    let asking = Asking { client: &client, redirect_target: &redirect_target, asked: &asked };
     // What was not asked for cannot be ticked.
     let is_ticked =
         |part: &String| form.fields().any(|(name, _)| name.strip_prefix(SCOPE_FIELD) == Some(&**part));
@@ -191,6 +191,6 @@ async fn allow(
     visit.note(login);
     let log = &visit.request.shared.observer.log;
     let line = log.line(Level::Info, "A client was let in").display("principal", &login.principal);
-    line.text("client", &asking.receiver.name()).send();
+    line.text("client", &asking.redirect_target.name()).send();
     asking.way_back().allowed(visit, code.expose())
 }

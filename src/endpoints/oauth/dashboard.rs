@@ -134,7 +134,7 @@ impl Row {
             owner: self.principal.to_string(),
             account: Shown::name(&self.account),
             client: Shown::name(&client.client_name),
-            receiver: Shown::text(&client.redirect_host),
+            redirect_target: Shown::text(&client.redirect_host),
             scope: Shown::text(&client.scope),
             resource: Shown::text(&client.resource),
             last_used: Moment(self.summary.used),

@@ -70,10 +70,10 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         Ok(client) => client,
         Err(page) => return Ok(page),
     };
-    let Some(receiver) = client.receiver(&asked.redirect_uri, request.config) else {
-        return Ok(visit.unknown_receiver(&asked.redirect_uri));
+    let Some(redirect_target) = client.redirect_target(&asked.redirect_uri, request.config) else {
+        return Ok(visit.unknown_redirect(&asked.redirect_uri));
     };
-    let asking = Asking { client: &client, receiver: &receiver, asked: &asked };
+    let asking = Asking { client: &client, redirect_target: &redirect_target, asked: &asked };
     decide(&visit, &asking, &login, false).await
 }
 

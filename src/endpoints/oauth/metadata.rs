@@ -116,7 +116,8 @@ fn advertised_tags(config: &OauthConfig, snapshot: &Snapshot) -> impl Iterator<I
     let is_shown = config.advertise_tags && config.offers_tags;
     let servers = snapshot.servers.iter().filter(move |_| is_shown);
     let tags: BTreeSet<&String> = servers.flat_map(|server| &server.tags).collect();
-    let tags: Vec<_> = tags.into_iter().filter(|tag| is_word(tag)).map(|tag| ScopeWord::Tag(tag).to_string()).collect();
+    let tags: Vec<_> =
+        tags.into_iter().filter(|tag| is_word(tag)).map(|tag| ScopeWord::Tag(tag).to_string()).collect();
     tags.into_iter()
 }
 

@@ -161,8 +161,7 @@ async fn redeemed(
         Err(NotRedeemed::NoRandomness) => return Err(no_key(NoKey)),
         Err(NotRedeemed::Down) => return Err(Error::logins_not_kept()),
     };
-    let is_kept =
-        shared.keeps_begun(issued.grant, &issued.principal, issued.fingerprint, has_ended_another);
+    let is_kept = shared.keeps_begun(issued.grant, &issued.principal, issued.fingerprint, has_ended_another);
     let Some(client) = issued.kind.client().cloned().filter(|_| is_kept) else {
         return Ok(Err(Refusal::GRANT));
     };

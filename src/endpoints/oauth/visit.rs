@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::OauthRequest;
 use crate::{
     body::{Payload, response::empty},
-    config::Level,
+    config::{Level, RedirectTarget},
     error::{Error, ErrorKind},
     identity::login::{
         grants::{ClientGrant, Grants, PageLogin},
@@ -16,7 +16,6 @@ use crate::{
     oauth::{
         Client, NotFound,
         flow::{AuthorizationRequest, Flows, new_name},
-        redirect::Receiver,
         registration::Registrar,
     },
     pages::{
@@ -42,7 +41,7 @@ pub(super) struct Visit<'a> {
 /// A client that asks for something, and whom the answer goes to.
 pub(super) struct Asking<'a> {
     pub(super) client: &'a Client,
-    pub(super) receiver: &'a Receiver,
+    pub(super) redirect_target: &'a RedirectTarget,
     pub(super) asked: &'a AuthorizationRequest,
 }
 
@@ -193,7 +192,7 @@ impl<'a> Visit<'a> {
     }
 
     /// The page that says that nobody is sent to `redirect_uri`.
-    pub(super) fn unknown_receiver(&self, redirect_uri: &str) -> Response<Payload> {
+    pub(super) fn unknown_redirect(&self, redirect_uri: &str) -> Response<Payload> {
         let sentence = "This program asks to be answered at an address that it did not name before.";
         self.trouble(sentence, Some(redirect_uri), WayOn::AddAnew)
     }
@@ -244,7 +243,7 @@ impl Asking<'_> {
         ClientGrant {
             client_id: self.client.id.clone(),
             client_name: self.client.name.clone(),
-            redirect_host: self.receiver.name().into(),
+            redirect_host: self.redirect_target.name().into(),
             resource: self.asked.resource.as_str().into(),
             scope: scope.into(),
         }
@@ -252,7 +251,7 @@ impl Asking<'_> {
 
     /// Whether it is asked about each time: nobody vouches for the client, or any program of the machine may be at the other end.
     pub(super) fn is_always_asked(&self) -> bool {
-        !self.client.is_verified() || self.receiver.is_local()
+        !self.client.is_verified() || self.redirect_target.is_local()
     }
 }
 

@@ -110,8 +110,8 @@ impl Live {
             return identity.allowed.is_none();
         };
         let client = self.logins.grants().and_then(|grants| grants.client_of(grant, self.clock.now()));
-        let receiver = client.as_ref().map(|client| &*client.redirect_host);
-        allowed.base == config.base && may_keep(&allowed.client_id, receiver, config)
+        let target = client.as_ref().map(|client| &*client.redirect_host);
+        allowed.base == config.base && may_keep(&allowed.client_id, target, config)
     }
 
     /// Whether a client may have tokens of what it was allowed: the config still lets it in, and the place is one of this gateway.

@@ -4,15 +4,15 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
-use crate::config::Registration;
+use crate::config::oauth::Registration;
 
-/// Bytes of one at most.
-pub const LONGEST: usize = 2048;
+/// Bytes of one at most: as much as a browser's address takes, with room for an answer.
+const LONGEST: usize = 2048;
 
 /// What is at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Receiver {
-    /// A web site, at this host, which is elsewhere; with its port, if that is not the one of `https`, since another one is another site.
+pub enum RedirectTarget {
+    /// A web site, at this host, which is elsewhere; with its port, if that is not the one of `https`: another one is another site.
     Site(String),
     /// A program that listens on the machine of whoever logs in, with a certificate or without. Which one it is, nobody can tell.
     Loopback,
@@ -20,31 +20,50 @@ pub enum Receiver {
     App(String),
 }
 
-impl Receiver {
-    /// What is at the other end of a redirect URI. `None` if nobody may be sent there: it is not a whole URL of visible ASCII, it
-    /// has a fragment (RFC 6749 §3.1.2) or a user, or is neither of `https`, nor of `http` on this machine, nor of one of the
-    /// `schemes` of programs.
-    pub fn of(uri: &str, schemes: &[String]) -> Option<Self> {
-        let is_plain =
-            uri.len() <= LONGEST && uri.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-        let url = Url::parse(uri).ok().filter(|_| is_plain)?;
-        if url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
-            return None;
+/// Why nobody may be sent to a redirect URI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedirectFault {
+    /// It is longer than any.
+    TooLong,
+    /// It is not a whole URL of visible ASCII.
+    NoUrl,
+    /// It has a fragment (RFC 6749 §3.1.2).
+    Fragment,
+    /// It has a user or a password.
+    User,
+    /// It is neither of `https`, nor of `http` on the user's machine, nor of one of the schemes of programs.
+    Scheme,
+}
+
+impl RedirectTarget {
+    /// What is at the other end of a redirect URI, where programs have these `schemes`.
+    pub fn of(uri: &str, schemes: &[String]) -> Result<Self, RedirectFault> {
+        if uri.len() > LONGEST {
+            return Err(RedirectFault::TooLong);
+        }
+        let is_plain = uri.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+        let url = Url::parse(uri).ok().filter(|_| is_plain).ok_or(RedirectFault::NoUrl)?;
+        if url.fragment().is_some() {
+            return Err(RedirectFault::Fragment);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(RedirectFault::User);
         }
         // The scheme as it was written, with the slashes of an authority: `https:evil.example` is a URL to browsers.
         let has_scheme = |text: &str| uri.strip_prefix(text).is_some_and(|rest| !rest.starts_with('/'));
-        match url.scheme() {
-            "https" if has_scheme("https://") => match (url.host()?, url.port()) {
-                (host, _) if is_this_machine(&host) => Some(Self::Loopback),
-                (host, Some(port)) => Some(Self::Site(format!("{host}:{port}"))),
-                (host, None) => Some(Self::Site(host.to_string())),
-            },
-            "http" if loopback(uri).is_some() => Some(Self::Loopback),
-            "http" | "https" => None,
-            scheme => {
-                let is_listed = schemes.iter().any(|listed| listed == scheme) && uri.starts_with(scheme);
-                is_listed.then(|| Self::App(scheme.to_owned()))
+        match (url.scheme(), url.host()) {
+            ("https", Some(host)) if has_scheme("https://") && is_this_machine(&host) => Ok(Self::Loopback),
+            ("https", Some(host)) if has_scheme("https://") => Ok(Self::Site(match url.port() {
+                Some(port) => format!("{host}:{port}"),
+                None => host.to_string(),
+            })),
+            ("https", _) => Err(RedirectFault::NoUrl),
+            ("http", _) if loopback(uri).is_some() => Ok(Self::Loopback),
+            ("http", _) => Err(RedirectFault::Scheme),
+            (scheme, _) if schemes.iter().any(|listed| listed == scheme) && uri.starts_with(scheme) => {
+                Ok(Self::App(scheme.to_owned()))
             }
+            _ => Err(RedirectFault::Scheme),
         }
     }
 
@@ -87,7 +106,7 @@ impl Receiver {
 /// Whether a client that named `registered` may be sent to `asked`: it is the same, byte for byte, but for the port of a loopback
 /// address, which the client has from its system at each start (RFC 8252 §7.3). There, no path is the path `/` (RFC 3986
 /// §6.2.3).
-pub fn matches(registered: &str, asked: &str) -> bool {
+pub fn is_same_redirect(registered: &str, asked: &str) -> bool {
     registered == asked
         || loopback(registered).zip(loopback(asked)).is_some_and(|(registered, asked)| registered == asked)
 }
@@ -124,13 +143,14 @@ fn is_this_machine(host: &Host<&str>) -> bool {
 }
 
 /// Whether a URL is at one of these hosts.
-pub(super) fn is_at(url: &Url, hosts: &[String]) -> bool {
+pub fn is_at(url: &Url, hosts: &[String]) -> bool {
     matches!(url.host(), Some(Host::Domain(name)) if hosts.iter().any(|host| host == name))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use url::Position;
 
     use super::*;
 
@@ -227,13 +247,13 @@ mod tests {
     #[test]
     fn a_client_is_sent_where_it_said_and_nowhere_else() {
         for (registered, asked, is_right) in PAIRS {
-            assert_eq!(matches(registered, asked), is_right, "{registered} {asked}");
+            assert_eq!(is_same_redirect(registered, asked), is_right, "{registered} {asked}");
         }
     }
 
     #[test]
     fn who_is_at_the_other_end_is_told_by_the_uri() {
-        let of = |uri: &str| Receiver::of(uri, &schemes());
+        let of = |uri: &str| RedirectTarget::of(uri, &schemes()).ok();
         for (uri, host) in [
             ("https://claude.ai/api/mcp/auth_callback", "claude.ai"),
             ("https://chatgpt.com/connector/oauth/abc", "chatgpt.com"),
@@ -247,7 +267,7 @@ mod tests {
             ("https://192.168.0.1/cb", "192.168.0.1"),
             ("https://[fd00::1]/cb", "[fd00::1]"),
         ] {
-            assert_eq!(of(uri), Some(Receiver::Site(host.into())), "{uri}");
+            assert_eq!(of(uri), Some(RedirectTarget::Site(host.into())), "{uri}");
         }
         for uri in [
             "http://localhost/",
@@ -265,9 +285,12 @@ mod tests {
             "https://[::]/cb",
             "https://[::ffff:127.0.0.1]/cb",
         ] {
-            assert_eq!(of(uri), Some(Receiver::Loopback), "{uri}");
+            assert_eq!(of(uri), Some(RedirectTarget::Loopback), "{uri}");
         }
-        assert_eq!(of("cursor://anysphere.cursor-mcp/oauth/callback"), Some(Receiver::App("cursor".into())));
+        assert_eq!(
+            of("cursor://anysphere.cursor-mcp/oauth/callback"),
+            Some(RedirectTarget::App("cursor".into()))
+        );
         for bad in [
             "",
             "/cb",
@@ -303,15 +326,18 @@ mod tests {
     #[test]
     fn whom_the_config_does_not_have_comes_as_far_as_it_says() {
         let hosts = Registration::Hosts(vec!["claude.ai".into()]);
-        for (receiver, of_hosts) in [
-            (Receiver::Site("claude.ai".into()), true),
-            (Receiver::Site("evil.claude.ai".into()), false),
-            (Receiver::Site("claude.ai:8443".into()), false),
-            (Receiver::Loopback, true),
-            (Receiver::App("cursor".into()), true),
+        for (redirect_target, of_hosts) in [
+            (RedirectTarget::Site("claude.ai".into()), true),
+            (RedirectTarget::Site("evil.claude.ai".into()), false),
+            (RedirectTarget::Site("claude.ai:8443".into()), false),
+            (RedirectTarget::Loopback, true),
+            (RedirectTarget::App("cursor".into()), true),
         ] {
-            assert!(receiver.is_allowed(&Registration::Open) && !receiver.is_allowed(&Registration::Off));
-            assert_eq!(receiver.is_allowed(&hosts), of_hosts, "{receiver:?}");
+            assert!(
+                redirect_target.is_allowed(&Registration::Open)
+                    && !redirect_target.is_allowed(&Registration::Off)
+            );
+            assert_eq!(redirect_target.is_allowed(&hosts), of_hosts, "{redirect_target:?}");
         }
     }
 
@@ -323,7 +349,7 @@ mod tests {
         ) {
             let registered = format!("http://{host}/cb");
             let asked = format!("http://{host}{tail}");
-            if matches(&registered, &asked) {
+            if is_same_redirect(&registered, &asked) {
                 // As a browser reads it.
                 let url = Url::parse(&asked).unwrap();
                 prop_assert_eq!(url.host_str(), Some(host.as_str()));
@@ -334,12 +360,12 @@ mod tests {
 
         #[test]
         fn a_uri_that_is_taken_is_where_its_receiver_is(uri in "(https://|http://|cursor:)?[a-z0-9.:/?@#%\\[\\]\\\\ -]{0,30}") {
-            if let Some(receiver) = Receiver::of(&uri, &schemes()) {
+            if let Ok(redirect_target) = RedirectTarget::of(&uri, &schemes()) {
                 let url = Url::parse(&uri).unwrap();
-                match receiver {
-                    Receiver::Site(site) => prop_assert_eq!(url[url::Position::BeforeHost..url::Position::AfterPort].to_owned(), site),
-                    Receiver::Loopback => prop_assert!(is_this_machine(&url.host().unwrap())),
-                    Receiver::App(scheme) => prop_assert_eq!(scheme, "cursor"),
+                match redirect_target {
+                    RedirectTarget::Site(site) => prop_assert_eq!(url[Position::BeforeHost..Position::AfterPort].to_owned(), site),
+                    RedirectTarget::Loopback => prop_assert!(is_this_machine(&url.host().unwrap())),
+                    RedirectTarget::App(scheme) => prop_assert_eq!(scheme, "cursor"),
                 }
             }
         }
