@@ -6,7 +6,7 @@
 mod credential;
 mod login;
 mod oauth;
-mod small_body;
+mod stranger;
 
 use std::{net::IpAddr, rc::Rc, sync::Arc};
 

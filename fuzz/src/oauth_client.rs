@@ -11,12 +11,9 @@ use sluicegate::{
     },
     upstream::document::DocumentUrl,
 };
-use url::Url;
+use url::{Position, Url};
 
-static CONFIG: LazyLock<OauthConfig> = LazyLock::new(|| OauthConfig {
-    redirect_schemes: vec!["cursor".into()],
-    ..OauthConfig::at("https://mcp.example.com")
-});
+static CONFIG: LazyLock<OauthConfig> = LazyLock::new(|| OauthConfig::at("https://mcp.example.com"));
 
 /// The first byte says what it is.
 pub fn run(input: &[u8]) {
@@ -64,8 +61,8 @@ fn redirect(input: &[u8]) {
     let (registered, asked) = text.split_once('\n').unwrap_or((text, text));
     let Ok(target) = RedirectTarget::of(registered, &CONFIG.redirect_schemes) else { return };
     let registered_url = Url::parse(registered).expect("a URL");
-    if let RedirectTarget::Site(host) = &target {
-        assert_eq!(registered_url.host_str(), Some(host.as_str()));
+    if let RedirectTarget::Site(site) = &target {
+        assert_eq!(&registered_url[Position::BeforeHost..Position::AfterPort], site);
         assert_eq!(registered_url.scheme(), "https");
     }
     if !is_same_redirect(registered, asked) {

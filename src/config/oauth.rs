@@ -43,6 +43,9 @@ impl OauthConfig {
     /// `refreshReuseGrace` where the config does not say it. Clients refresh from several processes, in bursts of a minute.
     pub const REFRESH_REUSE_GRACE: Duration = Duration::from_secs(120);
 
+    /// `redirectSchemes` where the config does not say it.
+    pub const REDIRECT_SCHEMES: [&str; 3] = ["cursor", "vscode", "vscode-insiders"];
+
     /// That of `"kind": "oauth"` alone, where `proxy.baseUrl` is this.
     pub fn at(base: &str) -> Self {
         Self {
@@ -53,7 +56,7 @@ impl OauthConfig {
             refresh_token_scopes: Vec::new(),
             refresh_reuse_grace: Self::REFRESH_REUSE_GRACE,
             registration: Registration::Open,
-            redirect_schemes: Vec::new(),
+            redirect_schemes: Self::REDIRECT_SCHEMES.map(str::to_owned).to_vec(),
             require_resource: false,
             advertise_tags: false,
             scope_tags: ScopeTags::All,

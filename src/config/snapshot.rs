@@ -227,6 +227,27 @@ impl LoginTerms {
         per_user: 20,
         reuse_grace: Duration::from_secs(10),
     };
+
+    /// Those of what OAuth clients get, however often it is refreshed, where the config does not say it. `per_user` is for one
+    /// principal.
+    pub const OF_CLIENTS: Self = Self {
+        access_ttl: OauthConfig::TOKEN_TTL,
+        refresh_ttl: OauthConfig::REFRESH_TOKEN_TTL,
+        max_age: Duration::from_secs(365 * 24 * 3600),
+        per_user: 100,
+        reuse_grace: OauthConfig::REFRESH_REUSE_GRACE,
+    };
+
+    /// The same by this config.
+    pub fn of_clients(config: &OauthConfig) -> Self {
+        Self {
+            access_ttl: config.token_ttl,
+            refresh_ttl: config.refresh_token_ttl,
+            max_age: Self::OF_CLIENTS.max_age.max(config.refresh_token_ttl),
+            reuse_grace: config.refresh_reuse_grace,
+            ..Self::OF_CLIENTS
+        }
+    }
 }
 
 /// Where logins are kept, and by which keys.

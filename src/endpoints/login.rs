@@ -288,10 +288,7 @@ impl LoginRequest<'_> {
             Identified::Ready(found) => found?,
             Identified::Later(found) => {
                 let caller = found.await?;
-                if !Arc::ptr_eq(self.live, &self.shared.live()) {
-                    let cause = "the config changed while the token was checked";
-                    return Err(ErrorKind::Unavailable.with_cause(cause));
-                }
+                self.shared.is_in_force(self.live)?;
                 caller
             }
         };

@@ -1,6 +1,6 @@
 //! The step of a request that asks who calls: where its credential may be, and whose it is.
 
-use std::{pin::Pin, sync::Arc};
+use std::pin::Pin;
 
 use http::{HeaderName, StatusCode};
 
@@ -10,7 +10,7 @@ use crate::{
         shown,
         table::{Answer, McpEndpoint},
     },
-    error::{Error, ErrorKind},
+    error::Error,
     identity::{
         Caller,
         presented::{self, CredentialFields, Presented},
@@ -66,10 +66,7 @@ async fn found_later(
     let share = request.address_owner().take(Resource::Requests);
     let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
     let caller = found.await.map_err(|why| refuse_credential(request, why))?;
-    // A reload ends only what is admitted, so what it took away meanwhile was not taken from this request.
-    if !Arc::ptr_eq(live, &worker.shared.live()) {
-        return Err(ErrorKind::Unavailable.with_cause("the config changed while the token was checked"));
-    }
+    worker.shared.is_in_force(live)?;
     Ok(caller)
 }
 

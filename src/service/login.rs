@@ -4,7 +4,7 @@ use std::{cell::OnceCell, pin::Pin};
 
 use http::{Response, header};
 
-use super::small_body;
+use super::stranger::{self, Whole};
 use crate::{
     body::Payload,
     endpoints::{
@@ -13,7 +13,6 @@ use crate::{
     },
     error::{Error, ErrorKind},
     identity::{Caller, presented::Presented},
-    ledger::Resource,
     request::{Request, rates},
     state::Live,
 };
@@ -37,27 +36,19 @@ pub(super) async fn answer(
     if !is_json && endpoint != LoginEndpoint::Logout {
         return Err(ErrorKind::NotJson.into());
     }
-    let body = small_body::read(request, MOST).await?;
+    let Whole { body, live, _share } = &stranger::whole(request, Some(MOST), Live::has_logins).await?;
     if !is_json && !body.is_empty() {
         return Err(ErrorKind::NotJson.into());
     }
-    // A body may take its time. What is in it is judged by the config of the moment in which it is looked at.
-    let live = worker.shared.live().clone();
-    if !live.has_logins() {
-        return Err(ErrorKind::Unavailable.with_cause("the config changed while the body came"));
-    }
-    // From here on it is the gateway's turn. Before, there is nothing of it that others may need.
-    let share = request.address_owner().take(Resource::Requests);
-    let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
     let asked = &*request;
     let replayed = OnceCell::new();
     let login = LoginRequest {
         shared: &worker.shared,
-        live: &live,
+        live,
         address: client.unwrap_or(connection.address).into(),
         presented,
-        body: &body,
-        on_decoy: &|caller| report_decoy(asked, &live, caller),
+        body,
+        on_decoy: &|caller| report_decoy(asked, live, caller),
         on_known: &|owner| rates::check_caller(asked, owner),
         replayed: &replayed,
     };

@@ -2,10 +2,9 @@
 
 use std::{cell::OnceCell, pin::Pin};
 
-use bytes::Bytes;
 use http::{Method, Response};
 
-use super::small_body;
+use super::stranger::{self, Whole};
 use crate::{
     body::Payload,
     endpoints::{
@@ -14,7 +13,6 @@ use crate::{
     },
     error::{Error, ErrorKind},
     identity::Caller,
-    ledger::Resource,
     request::{Request, rates},
     state::Live,
 };
@@ -28,31 +26,23 @@ pub(super) async fn answer(
     let Request { worker, connection, head, fields, client, .. } = *request;
     let ledger = &worker.shared.ledger;
     rates::check_address(request)?;
-    let body = match head.method {
-        Method::POST => small_body::read(request, OauthRequest::most_body(endpoint)).await?,
-        _ => Bytes::new(),
-    };
-    // A body may take its time. What is in it is judged by the config of the moment in which it is looked at.
-    let live = worker.shared.live().clone();
-    let Some(config) = &live.config.oauth else {
-        return Err(ErrorKind::Unavailable.with_cause("the config changed while the body came"));
-    };
-    // From here on it is the gateway's turn. Before, there is nothing of it that others may need.
-    let share = request.address_owner().take(Resource::Requests);
-    let _share = share.map_err(|limit| Error::out_of(Resource::Requests, limit))?;
+    let most = (head.method == Method::POST).then(|| OauthRequest::most_body(endpoint));
+    let Whole { body, live, _share } =
+        &stranger::whole(request, most, |live| live.config.oauth.is_some()).await?;
+    let Some(config) = &live.config.oauth else { return Err(ErrorKind::NotFound.into()) };
     let asked = &*request;
     let (known, replayed) = (OnceCell::new(), OnceCell::new());
     let oauth = OauthRequest {
         shared: &worker.shared,
-        live: &live,
+        live,
         config,
         id: request.record.id(),
         head,
         fields,
         address: client.unwrap_or(connection.address),
-        body: &body,
+        body,
         on_known: &|owner| rates::check_caller(asked, owner),
-        on_decoy: &|caller| report_decoy(asked, &live, caller),
+        on_decoy: &|caller| report_decoy(asked, live, caller),
         on_failed: &|| {
             connection.refused(ledger);
             rates::refusal_of(asked, ErrorKind::InvalidToken.into())

@@ -19,6 +19,7 @@ pub use self::{
 use crate::{
     config::Limits,
     downstream::slots::Connections,
+    error::{Error, ErrorKind},
     identity::{
         Principal,
         login::{Logins, fingerprint::Fingerprint, grant_id::GrantId},
@@ -92,6 +93,17 @@ impl GatewayState {
             generation = *changes;
         });
         generation
+    }
+
+    /// Fails if `live` is the config in force no more: for a request that is decided by it to its end, and whose credential took time to
+    /// check. A reload ends only what is admitted, so what it took away meanwhile was not taken from this request.
+    pub fn is_in_force(&self, live: &Arc<Live>) -> Result<(), Error> {
+        match Arc::ptr_eq(live, &self.live()) {
+            true => Ok(()),
+            false => {
+                Err(ErrorKind::Unavailable.with_cause("the config changed while the credential was checked"))
+            }
+        }
     }
 
     /// Whether a grant that has begun a moment ago is good. A reload puts its config in force, and then ends the grants that it does not

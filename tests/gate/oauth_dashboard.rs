@@ -9,7 +9,7 @@ use sluicegate::{
     oauth::flow::new_name,
 };
 use test_support::{
-    browser::{BASE, Browser, Got},
+    browser::{self, BASE, Browser, Got},
     tls::Identity,
     users::{CHEAP_HASHES, PASSWORD},
 };
@@ -24,23 +24,10 @@ struct World {
 impl World {
     async fn start() -> Self {
         let tls = Identity::new();
-        let gate = Gate::start(json!({
-            "proxy": {
-                "baseUrl": BASE,
-                "tls": tls.config(),
-                "auth": {
-                    "kind": "oauth",
-                    "storage": "memory",
-                    "tokens": { "dev": DEV, "ci": CI },
-                    "users": {
-                        "alice": { "passwordHash": CHEAP_HASHES[0] },
-                        "root": { "passwordHash": CHEAP_HASHES[1], "roles": ["admin"] },
-                    },
-                },
-            },
-            "mcpServers": { "db": { "url": "http://127.0.0.1:9/" } },
-        }))
-        .await;
+        let mut config = browser::config(&tls, &json!({ "db": { "url": "http://127.0.0.1:9/" } }));
+        config["proxy"]["auth"]["users"]["root"] =
+            json!({ "passwordHash": CHEAP_HASHES[1], "roles": ["admin"] });
+        let gate = Gate::start(config).await;
         Self { gate, tls }
     }
 

@@ -5,37 +5,22 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use test_support::{
-    browser::{BASE, Browser, Got, query},
+    browser::{self, Browser, Got, query},
     tls::Identity,
-    users::{CHEAP_HASHES, HASH},
+    users::HASH,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::{
-    harness::{CI, Client, DEV, Gate, SSE, Upstream, chunk, get, post, soon},
+    harness::{Client, DEV, Gate, SSE, Upstream, chunk, get, post, soon},
     oauth_pages::{CHALLENGE, VERIFIER, approve, asking, log_in, target, with},
 };
 
 const REDIRECT: &str = "http://localhost:49152/callback";
 
 fn config(tls: &Identity, server: &Upstream) -> Value {
-    json!({
-        "proxy": {
-            "baseUrl": BASE,
-            "tls": tls.config(),
-            "auth": {
-                "kind": "oauth",
-                "storage": "memory",
-                "tokens": { "dev": DEV, "ci": CI },
-                "users": {
-                    "alice": { "passwordHash": CHEAP_HASHES[0] },
-                    "bob": { "passwordHash": CHEAP_HASHES[1] },
-                },
-            },
-        },
-        "mcpServers": { "db": { "url": server.url("/mcp") } },
-    })
+    browser::config(tls, &json!({ "db": { "url": server.url("/mcp") } }))
 }
 
 struct World {

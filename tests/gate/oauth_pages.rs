@@ -9,10 +9,10 @@ use sluicegate::identity::{
     login::grants::{NotRedeemed, Redemption},
 };
 use test_support::{
-    browser::{BASE, Browser, Got, query},
+    browser::{self, BASE, Browser, Got, query},
     internet::{TestHost, TestInternet, json_answer},
     tls::Identity,
-    users::{CHEAP_HASHES, PASSWORD},
+    users::PASSWORD,
 };
 
 use crate::harness::{CI, DEV, Gate, soon};
@@ -26,26 +26,13 @@ const BAIT: &str = "bait-token-0123456789abcdef";
 const HOSTS: [&str; 4] = ["claude.ai", "vscode.dev", "chatgpt.com", "evil.example"];
 
 fn config(tls: &Identity) -> Value {
-    json!({
-        "proxy": {
-            "baseUrl": BASE,
-            "tls": tls.config(),
-            "auth": {
-                "kind": "oauth",
-                "storage": "memory",
-                "redirectSchemes": ["cursor"],
-                "tokens": { "dev": DEV, "ci": CI },
-                "users": {
-                    "alice": { "passwordHash": CHEAP_HASHES[0] },
-                    "bob": { "passwordHash": CHEAP_HASHES[1] },
-                },
-            },
-        },
-        "mcpServers": {
-            "db": { "url": "http://127.0.0.1:9/", "tags": ["reports"] },
-            "files": { "url": "http://127.0.0.1:9/", "users": ["alice"] },
-        },
-    })
+    let servers = json!({
+        "db": { "url": "http://127.0.0.1:9/", "tags": ["reports"] },
+        "files": { "url": "http://127.0.0.1:9/", "users": ["alice"] },
+    });
+    let mut config = browser::config(tls, &servers);
+    config["proxy"]["auth"]["redirectSchemes"] = json!(["cursor"]);
+    config
 }
 
 struct World {

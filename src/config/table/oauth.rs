@@ -63,7 +63,7 @@ static REGISTRANT: ValueKind = ValueKind::Text("^[A-Za-z0-9.-]+(:[0-9]{1,5})?$")
 pub(super) const REDIRECT_SCHEMES: Key = key(
     "redirectSchemes",
     ValueKind::List(&SCHEME),
-    List(&["cursor", "vscode", "vscode-insiders"]),
+    List(&OauthConfig::REDIRECT_SCHEMES),
     "Schemes of programs to which a redirect may lead, besides `https` and `http` to the user's own machine.",
 );
 

@@ -13,11 +13,11 @@ use http::Response;
 
 use super::{
     OauthRequest,
-    answer::{Fault, WayBack},
+    browser::{Authorization, Browser, no_key},
     consent::decide,
     form::Form,
     places::{self, LONGEST_SCOPE},
-    visit::{Asking, Visit, no_key},
+    redirect::{Fault, Redirect},
 };
 use crate::{
     body::Payload,
@@ -31,11 +31,11 @@ const LONGEST_STATE: usize = 1024;
 
 /// Answers one.
 pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let visit = Visit::of(request)?;
+    let browser = Browser::of(request)?;
     let form = match request.asked() {
         Ok(form) => form,
         Err(fault) => {
-            return Ok(visit.trouble(
+            return Ok(browser.trouble(
                 "This request cannot be read.",
                 Some(&fault.to_string()),
                 WayOn::AddAnew,
@@ -43,9 +43,13 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         }
     };
     let Some(id) = form.get("client_id") else {
-        return Ok(visit.trouble("This request does not say which program it is of.", None, WayOn::AddAnew));
+        return Ok(browser.trouble(
+            "This request does not say which program it is of.",
+            None,
+            WayOn::AddAnew,
+        ));
     };
-    let client = match visit.client(id).await? {
+    let client = match browser.client(id).await? {
         Ok(client) => client,
         Err(page) => return Ok(page),
     };
@@ -54,7 +58,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         // RFC 6749 §3.1.2.3
         (None, [only]) => only,
         (None, _) => {
-            return Ok(visit.trouble(
+            return Ok(browser.trouble(
                 "This program does not say where it is to be answered.",
                 None,
                 WayOn::AddAnew,
@@ -62,26 +66,26 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         }
     };
     let Some(redirect_target) = client.redirect_target(redirect_uri, request.config) else {
-        return Ok(visit.unknown_redirect(redirect_uri));
+        return Ok(browser.unknown_redirect(redirect_uri));
     };
     let state = form.get("state").filter(|state| state.len() <= LONGEST_STATE);
-    let way_back = WayBack { client: &client, redirect_target: &redirect_target, redirect_uri, state };
-    let asked = match checked(&visit, &form, &client.id, redirect_uri)? {
+    let redirect = Redirect { client: &client, redirect_target: &redirect_target, redirect_uri, state };
+    let asked = match checked(&browser, &form, &client.id, redirect_uri)? {
         Ok(asked) => asked,
-        Err(fault) => return way_back.refused(&visit, fault),
+        Err(fault) => return redirect.refused(&browser, fault),
     };
-    let asking = Asking { client: &client, redirect_target: &redirect_target, asked: &asked };
-    let login = match visit.login().await? {
+    let authorization = Authorization { client: &client, redirect_target: &redirect_target, asked: &asked };
+    let login = match browser.login().await? {
         Some(login) if !has_prompt(&form, "login") => login,
         _ if has_prompt(&form, "none") => {
-            return way_back.refused(&visit, Fault::NOBODY);
+            return redirect.refused(&browser, Fault::NOBODY);
         }
         _ => {
-            let flow = visit.seal(&asked)?;
-            return visit.sign_in(Some(&flow), "", false, None);
+            let flow = browser.seal(&asked)?;
+            return browser.sign_in(Some(&flow), "", false, None);
         }
     };
-    decide(&visit, &asking, &login, has_prompt(&form, "none")).await
+    decide(&browser, &authorization, &login, has_prompt(&form, "none")).await
 }
 
 fn has_prompt(form: &Form, word: &str) -> bool {
@@ -90,18 +94,18 @@ fn has_prompt(form: &Form, word: &str) -> bool {
 
 /// What the client asks for, if that can be.
 fn checked(
-    visit: &Visit<'_>,
+    browser: &Browser<'_>,
     form: &Form,
     client_id: &str,
     redirect_uri: &str,
 ) -> Result<Result<AuthorizationRequest, Fault>, Error> {
-    let (challenge, resource) = match well_formed(visit.request, form) {
+    let (challenge, resource) = match well_formed(browser.request, form) {
         Ok(checked) => checked,
         Err(fault) => return Ok(Err(fault)),
     };
     Ok(Ok(AuthorizationRequest {
         id: new_name().map_err(no_key)?,
-        made: visit.now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        made: browser.now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         client_id: client_id.to_owned(),
         redirect_uri: redirect_uri.to_owned(),
         state: form.get("state").map(str::to_owned),

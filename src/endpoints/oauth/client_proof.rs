@@ -8,10 +8,10 @@ use http::header::AUTHORIZATION;
 use zeroize::Zeroizing;
 
 use super::{
+    browser::{find_client, registrar},
     form::Form,
     refusal::Refusal,
     request::OauthRequest,
-    visit::{find_client, registrar},
 };
 use crate::{
     error::{Error, ErrorKind},

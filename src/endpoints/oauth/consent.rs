@@ -6,9 +6,9 @@ use http::Response;
 
 use super::{
     OauthRequest,
-    answer::{Fault, shown_target},
+    browser::{Authorization, Browser},
     places,
-    visit::{Asking, Visit},
+    redirect::{Fault, shown_target},
 };
 use crate::{
     body::Payload,
@@ -26,36 +26,36 @@ use crate::{
 /// What somebody who is logged in is shown next: where the client waits, if they allowed it the same before, and else the page
 /// that asks them.
 pub(super) async fn decide(
-    visit: &Visit<'_>,
-    asking: &Asking<'_>,
+    browser: &Browser<'_>,
+    authorization: &Authorization<'_>,
     login: &PageLogin,
     must_not_ask: bool,
 ) -> Result<Response<Payload>, Error> {
-    let Some(scope) = places::asked_scope(visit.request, &asking.asked.scope) else {
-        return asking.way_back().refused(visit, Fault::SCOPE);
+    let Some(scope) = places::asked_scope(browser.request, &authorization.asked.scope) else {
+        return authorization.redirect().refused(browser, Fault::SCOPE);
     };
-    let asked = AuthorizationRequest { scope: scope.text(), ..asking.asked.clone() };
-    let (scope, asking) = (&asked.scope, &Asking { asked: &asked, ..*asking });
-    if !asking.asked.must_ask && !asking.is_always_asked() {
-        let consent = consent(asking, login, scope);
-        let tags = visit.request.config.scope_tags;
-        if visit
+    let asked = AuthorizationRequest { scope: scope.text(), ..authorization.asked.clone() };
+    let (scope, authorization) = (&asked.scope, &Authorization { asked: &asked, ..*authorization });
+    if !authorization.asked.must_ask && !authorization.is_always_asked() {
+        let consent = consent(authorization, login, scope);
+        let tags = browser.request.config.scope_tags;
+        if browser
             .grants()?
-            .has_consent(consent, tags, visit.now)
+            .has_consent(consent, tags, browser.now)
             .await
             .map_err(|_| Error::logins_not_kept())?
         {
-            return allow(visit, asking, login, scope).await;
+            return allow(browser, authorization, login, scope).await;
         }
     }
     if must_not_ask {
-        return asking.way_back().refused(visit, Fault::NOT_ASKED);
+        return authorization.redirect().refused(browser, Fault::NOT_ASKED);
     }
-    ask(visit, asking, login)
+    ask(browser, authorization, login)
 }
 
-fn consent(asking: &Asking<'_>, login: &PageLogin, scope: &str) -> Consent {
-    let grant = asking.grant(scope);
+fn consent(authorization: &Authorization<'_>, login: &PageLogin, scope: &str) -> Consent {
+    let grant = authorization.grant(scope);
     Consent {
         principal: login.principal.clone(),
         fingerprint: login.fingerprint,
@@ -67,22 +67,26 @@ fn consent(asking: &Asking<'_>, login: &PageLogin, scope: &str) -> Consent {
 }
 
 /// The page that asks.
-fn ask(visit: &Visit<'_>, asking: &Asking<'_>, login: &PageLogin) -> Result<Response<Payload>, Error> {
-    let Asking { client, asked, .. } = *asking;
-    let flow = visit.seal(asked)?;
-    let csrf = visit.csrf_field(Purpose::Consent, Some(login), Some(&flow))?;
+fn ask(
+    browser: &Browser<'_>,
+    authorization: &Authorization<'_>,
+    login: &PageLogin,
+) -> Result<Response<Payload>, Error> {
+    let Authorization { client, asked, .. } = *authorization;
+    let flow = browser.seal(asked)?;
+    let csrf = browser.csrf_field(Purpose::Consent, Some(login), Some(&flow))?;
     let account = login.principal.to_string();
     let host = DocumentUrl::parse(&client.id).map(|url| url.host().to_owned()).unwrap_or_default();
-    let redirect_target = asking.redirect_target.name();
-    let parts = Scope::parse(&asked.scope, visit.request.config.scope_tags).parts();
+    let redirect_target = authorization.redirect_target.name();
+    let parts = Scope::parse(&asked.scope, browser.request.config.scope_tags).parts();
     let scopes: Vec<_> = parts.iter().map(|part| choice(part)).collect();
-    let servers = places::reached(visit.request, login, asked);
+    let servers = places::reached(browser.request, login, asked);
     let servers: Vec<_> = servers.iter().map(|name| Shown::name(name)).collect();
     let view = pages::Consent {
-        gateway: visit.gateway(),
+        gateway: browser.gateway(),
         client: Shown::name(&client.name),
         account: Shown::name(account.strip_prefix("user:").unwrap_or(&account)),
-        redirect_target: shown_target(asking.redirect_target, &redirect_target),
+        redirect_target: shown_target(authorization.redirect_target, &redirect_target),
         identified: match client.kind {
             ClientKind::Config => Identified::Config,
             ClientKind::Document => Identified::Site(Shown::text(&host)),
@@ -95,7 +99,7 @@ fn ask(visit: &Visit<'_>, asking: &Asking<'_>, login: &PageLogin) -> Result<Resp
         redirect_uri: Shown::text(&asked.redirect_uri),
         resource: Shown::text(&asked.resource),
     };
-    Ok(visit.show(pages::consent(&view)))
+    Ok(browser.show(pages::consent(&view)))
 }
 
 /// What can be unticked, with what it means.
@@ -122,29 +126,25 @@ fn choice(part: &str) -> ScopeChoice<'_> {
 
 /// The form of that page.
 pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let visit = Visit::of(request)?;
+    let browser = Browser::of(request)?;
     if !request.is_post() {
-        return Ok(visit.over());
+        return Ok(browser.over());
     }
-    let Ok(form) = request.form() else { return Ok(visit.over()) };
-    let Some(flow) = form.get("flow") else { return Ok(visit.over()) };
+    let Ok(form) = request.form() else { return Ok(browser.over()) };
+    let Some(flow) = form.get("flow") else { return Ok(browser.over()) };
     // Only this browser has it, and only for a while.
-    let Some(asked) = visit.open(flow)? else { return Ok(visit.over()) };
-    let Some(login) = visit.login().await? else {
-        return visit.sign_in(Some(flow), "", false, None);
+    let Some(asked) = browser.open(flow)? else { return Ok(browser.over()) };
+    let Some(login) = browser.login().await? else {
+        return browser.sign_in(Some(flow), "", false, None);
     };
-    if !visit.is_own_form(Purpose::Consent, Some(&login), Some(flow), form.get("csrf"))? {
-        return Ok(visit.over());
+    if !browser.is_own_form(Purpose::Consent, Some(&login), Some(flow), form.get("csrf"))? {
+        return Ok(browser.over());
     }
-    // The config may have changed, or the client's document.
-    let client = match visit.client(&asked.client_id).await? {
-        Ok(client) => client,
+    let (client, redirect_target) = match browser.still_asked(&asked).await? {
+        Ok(found) => found,
         Err(page) => return Ok(page),
     };
-    let Some(redirect_target) = client.redirect_target(&asked.redirect_uri, request.config) else {
-        return Ok(visit.unknown_redirect(&asked.redirect_uri));
-    };
-    let asking = Asking { client: &client, redirect_target: &redirect_target, asked: &asked };
+    let authorization = Authorization { client: &client, redirect_target: &redirect_target, asked: &asked };
     // What was not asked for cannot be ticked.
     let is_ticked =
         |part: &String| form.fields().any(|(name, _)| name.strip_prefix(SCOPE_FIELD) == Some(&**part));
@@ -153,33 +153,37 @@ pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<P
     let is_allowed =
         form.get("answer") == Some("approve") && ticked.iter().any(|part| part != ScopeWord::OFFLINE);
     if !is_allowed {
-        return asking.way_back().denied(&visit);
+        return authorization.redirect().denied(&browser);
     }
     let scope = ticked.join(" ");
-    if !asking.is_always_asked() {
-        let consent = consent(&asking, &login, &scope);
-        visit.grants()?.remember_consent(consent, visit.now).await.map_err(|_| Error::logins_not_kept())?;
+    if !authorization.is_always_asked() {
+        let consent = consent(&authorization, &login, &scope);
+        browser
+            .grants()?
+            .remember_consent(consent, browser.now)
+            .await
+            .map_err(|_| Error::logins_not_kept())?;
     }
-    allow(&visit, &asking, &login, &scope).await
+    allow(&browser, &authorization, &login, &scope).await
 }
 
 /// Sends the client its code.
 async fn allow(
-    visit: &Visit<'_>,
-    asking: &Asking<'_>,
+    browser: &Browser<'_>,
+    authorization: &Authorization<'_>,
     login: &PageLogin,
     scope: &str,
 ) -> Result<Response<Payload>, Error> {
     let new = NewCode {
         principal: login.principal.clone(),
         fingerprint: login.fingerprint,
-        client: Arc::new(asking.grant(scope)),
-        redirect_uri: asking.asked.redirect_uri.as_str().into(),
-        challenge: asking.asked.challenge,
+        client: Arc::new(authorization.grant(scope)),
+        redirect_uri: authorization.asked.redirect_uri.as_str().into(),
+        challenge: authorization.asked.challenge,
     };
-    let code = match visit.grants()?.begin_code(&asking.asked.id, new, visit.now).await {
+    let code = match browser.grants()?.begin_code(&authorization.asked.id, new, browser.now).await {
         Ok(code) => code,
-        Err(NoCode::Over) => return Ok(visit.over()),
+        Err(NoCode::Over) => return Ok(browser.over()),
         Err(NoCode::Full) => {
             return Err(ErrorKind::Unavailable.with_cause("there are as many codes as may be"));
         }
@@ -188,9 +192,9 @@ async fn allow(
         }
         Err(NoCode::Down) => return Err(Error::logins_not_kept()),
     };
-    visit.note(login);
-    let log = &visit.request.shared.observer.log;
+    browser.note(login);
+    let log = &browser.request.shared.observer.log;
     let line = log.line(Level::Info, "A client was let in").display("principal", &login.principal);
-    line.text("client", &asking.redirect_target.name()).send();
-    asking.way_back().allowed(visit, code.expose())
+    line.text("client", &authorization.redirect_target.name()).send();
+    authorization.redirect().allowed(browser, code.expose())
 }

@@ -2,7 +2,7 @@
 
 use http::Response;
 
-use super::{OauthRequest, visit::Visit};
+use super::{OauthRequest, browser::Browser};
 use crate::{
     body::Payload,
     config::Level,
@@ -31,26 +31,26 @@ struct Row {
 
 /// Shows what somebody let in.
 pub(super) async fn show(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let visit = Visit::of(request)?;
-    let Some(login) = visit.login().await? else { return visit.lead_to(LOGIN_PAGE) };
-    let grants = visit.grants()?;
-    let own = grants.list(&login.principal, visit.now).into_iter();
+    let browser = Browser::of(request)?;
+    let Some(login) = browser.login().await? else { return browser.lead_to(LOGIN_PAGE) };
+    let grants = browser.grants()?;
+    let own = grants.list(&login.principal, browser.now).into_iter();
     let own = own.filter(|summary| summary.kind.client().is_some());
-    let own = rows(&visit, &login, own.map(|summary| (login.principal.clone(), summary)))?;
+    let own = rows(&browser, &login, own.map(|summary| (login.principal.clone(), summary)))?;
     let (others, not_shown) = if is_admin(request, &login) {
-        let (others, count) = grants.of_others(&login.principal, MOST_OF_OTHERS, visit.now);
+        let (others, count) = grants.of_others(&login.principal, MOST_OF_OTHERS, browser.now);
         let not_shown = count - others.len();
-        (Some(rows(&visit, &login, others)?), not_shown)
+        (Some(rows(&browser, &login, others)?), not_shown)
     } else {
         (None, 0)
     };
-    let sign_out_csrf = visit.csrf_field(Purpose::SignOut, Some(&login), None)?;
+    let sign_out_csrf = browser.csrf_field(Purpose::SignOut, Some(&login), None)?;
     let account = shown_account(&login.principal);
     let own: Vec<_> = own.iter().filter_map(Row::shown).collect();
     let others: Option<Vec<_>> = others.as_ref().map(|others| others.iter().filter_map(Row::shown).collect());
     let did = request.asked().ok();
     let view = Connections {
-        gateway: visit.gateway(),
+        gateway: browser.gateway(),
         account: Shown::name(&account),
         sign_out_csrf: &sign_out_csrf,
         done: did.as_ref().and_then(|query| query.get("did")).and_then(Done::of),
@@ -58,29 +58,29 @@ pub(super) async fn show(request: &OauthRequest<'_>) -> Result<Response<Payload>
         others: others.as_deref(),
         not_shown,
     };
-    Ok(visit.show(pages::connections(&view)))
+    Ok(browser.show(pages::connections(&view)))
 }
 
 /// Ends one of them: `/oauth/grants/ID/revoke`.
 pub(super) async fn revoke(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let visit = Visit::of(request)?;
-    let Some(login) = visit.login().await? else { return visit.lead_to(LOGIN_PAGE) };
+    let browser = Browser::of(request)?;
+    let Some(login) = browser.login().await? else { return browser.lead_to(LOGIN_PAGE) };
     let path = request.path();
     let path = path.strip_suffix('/').unwrap_or(path);
     let id = path.strip_prefix("/oauth/grants/").and_then(|rest| rest.strip_suffix("/revoke"));
     let form = request.form().ok();
     let field = |name| form.as_ref().and_then(|form| form.get(name));
-    let (Some(id), Some(account)) = (id, field("account")) else { return Ok(not_good(&visit)) };
+    let (Some(id), Some(account)) = (id, field("account")) else { return Ok(not_good(&browser)) };
     let object = object(id, account);
-    if !visit.is_own_form(Purpose::Revoke, Some(&login), Some(&object), field("csrf"))? {
-        return Ok(not_good(&visit));
+    if !browser.is_own_form(Purpose::Revoke, Some(&login), Some(&object), field("csrf"))? {
+        return Ok(not_good(&browser));
     }
     // The field is made for those only who may, and perhaps they may not any more.
-    let Ok(principal) = account.parse::<Principal>() else { return Ok(not_good(&visit)) };
+    let Ok(principal) = account.parse::<Principal>() else { return Ok(not_good(&browser)) };
     if principal != login.principal && !is_admin(request, &login) {
-        return Ok(not_good(&visit));
+        return Ok(not_good(&browser));
     }
-    let revoked = visit.grants()?.revoke_id(&principal, id).await;
+    let revoked = browser.grants()?.revoke_id(&principal, id).await;
     // It ends here in any case, with all that runs by it.
     if !matches!(revoked, Ok(None)) {
         request.shared.note_change();
@@ -90,35 +90,35 @@ pub(super) async fn revoke(request: &OauthRequest<'_>) -> Result<Response<Payloa
     }
     // It would be there again after a restart: whoever revokes it has to know that.
     revoked.map_err(|_| Error::logins_not_kept())?;
-    visit.lead_to(&format!("{DASHBOARD}?did={}", Done::Revoked.word()))
+    browser.lead_to(&format!("{DASHBOARD}?did={}", Done::Revoked.word()))
 }
 
 /// Ends the login at the pages.
 pub(super) async fn sign_out(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let mut visit = Visit::of(request)?;
-    let Some(login) = visit.login().await? else { return visit.lead_to(LOGIN_PAGE) };
+    let mut browser = Browser::of(request)?;
+    let Some(login) = browser.login().await? else { return browser.lead_to(LOGIN_PAGE) };
     let form = request.form().ok();
     let csrf = form.as_ref().and_then(|form| form.get("csrf"));
-    if !visit.is_own_form(Purpose::SignOut, Some(&login), None, csrf)? {
-        return Ok(not_good(&visit));
+    if !browser.is_own_form(Purpose::SignOut, Some(&login), None, csrf)? {
+        return Ok(not_good(&browser));
     }
-    if let Some(cookie) = visit.login_cookie() {
-        visit.grants()?.end_page(cookie).await.map_err(|_| Error::logins_not_kept())?;
+    if let Some(cookie) = browser.login_cookie() {
+        browser.grants()?.end_page(cookie).await.map_err(|_| Error::logins_not_kept())?;
         request.shared.note_change();
     }
-    visit.sign_out();
-    visit.lead_to(LOGIN_PAGE)
+    browser.sign_out();
+    browser.lead_to(LOGIN_PAGE)
 }
 
 /// Grants of clients, with the forms that revoke them.
 fn rows(
-    visit: &Visit<'_>,
+    browser: &Browser<'_>,
     login: &PageLogin,
     grants: impl IntoIterator<Item = (Principal, GrantSummary)>,
 ) -> Result<Vec<Row>, Error> {
     let row = |(principal, summary): (Principal, GrantSummary)| {
         let object = object(&summary.shown_id, &principal.to_string());
-        let csrf = visit.csrf_field(Purpose::Revoke, Some(login), Some(&object))?;
+        let csrf = browser.csrf_field(Purpose::Revoke, Some(login), Some(&object))?;
         let account = shown_account(&principal);
         Ok(Row { principal, summary, account, csrf })
     };
@@ -164,6 +164,6 @@ fn is_admin(request: &OauthRequest<'_>, login: &PageLogin) -> bool {
     })
 }
 
-fn not_good(visit: &Visit<'_>) -> Response<Payload> {
-    visit.trouble("This form is not good any more.", None, WayOn::Connections)
+fn not_good(browser: &Browser<'_>) -> Response<Payload> {
+    browser.trouble("This form is not good any more.", None, WayOn::Connections)
 }

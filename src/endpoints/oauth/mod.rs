@@ -3,22 +3,22 @@
 //! Each endpoint answers in a file of its own. What of a request they may look at is [`OauthRequest`]; fields of forms and of
 //! queries are read by [`form`] alone.
 
-mod answer;
 mod authorize;
+mod browser;
 mod client_proof;
 mod consent;
 mod dashboard;
 pub mod form;
 mod introspect;
-mod log_in;
 pub mod metadata;
 mod places;
+mod redirect;
 mod refusal;
 mod register;
 mod request;
 mod revoke;
+mod sign_in;
 mod token;
-mod visit;
 
 use http::Response;
 
@@ -37,7 +37,7 @@ pub async fn answer(request: &OauthRequest<'_>, endpoint: OauthEndpoint) -> Resu
         OauthEndpoint::Register => register::answer(request),
         OauthEndpoint::Revoke => revoke::answer(request).await,
         OauthEndpoint::Introspect => introspect::answer(request).await,
-        OauthEndpoint::LogIn => log_in::answer(request).await,
+        OauthEndpoint::LogIn => sign_in::answer(request).await,
         OauthEndpoint::Consent => consent::answer_form(request).await,
         OauthEndpoint::LogOut => dashboard::sign_out(request).await,
         OauthEndpoint::Dashboard => dashboard::show(request).await,

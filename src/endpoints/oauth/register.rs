@@ -5,7 +5,7 @@ use std::time::{Instant, UNIX_EPOCH};
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::{OauthRequest, visit::registrar};
+use super::{OauthRequest, browser::registrar};
 use crate::{
     body::{Payload, response::uncached},
     config::Registration,

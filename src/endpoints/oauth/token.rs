@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     body::Payload,
-    config::{Level, LoginTerms, OauthConfig},
+    config::{Level, LoginTerms},
     error::{Error, ErrorKind},
     identity::{
         Principal,
@@ -38,11 +38,6 @@ use crate::{
     observe::TokenGrant,
     state::Live,
 };
-
-/// How long a grant of a client lasts, however often it is refreshed.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Grants of clients that one principal has.
-const MOST_OF_ONE: u64 = 100;
 
 /// What a client gets.
 struct Given {
@@ -95,17 +90,6 @@ fn grants<'a>(request: &OauthRequest<'a>) -> Result<&'a Grants, Error> {
     request.shared.logins.grants().ok_or_else(Error::logins_not_kept)
 }
 
-/// How long what a client gets lasts.
-fn terms(config: &OauthConfig) -> LoginTerms {
-    LoginTerms {
-        access_ttl: config.token_ttl,
-        refresh_ttl: config.refresh_token_ttl,
-        max_age: LONGEST.max(config.refresh_token_ttl),
-        per_user: MOST_OF_ONE,
-        reuse_grace: config.refresh_reuse_grace,
-    }
-}
-
 /// Asks what a code or a refresh token would bring: whether the principal is let in still, whether the client and its
 /// place are, and whether it is for what is asked for.
 fn admits(live: &Arc<Live>, fits: impl Fn(&ClientGrant) -> Result<(), Objection> + Send + 'static) -> Admits {
@@ -146,7 +130,7 @@ async fn redeemed(
         refresh_token_scopes: config.refresh_token_scopes.clone(),
     };
     let (grants, now) = (grants(request)?, live.clock.now());
-    let redeemed = grants.redeem(code, shown, admits(live, fits), &terms(config), now).await;
+    let redeemed = grants.redeem(code, shown, admits(live, fits), &LoginTerms::of_clients(config), now).await;
     let (issued, has_ended_another) = match redeemed {
         Ok(redeemed) => redeemed,
         Err(NotRedeemed::Invalid) => return failed(request, Refusal::GRANT).map(Err),
@@ -187,7 +171,7 @@ async fn refreshed(
     {
         (request.on_known)(owner)?;
     }
-    let asked = Asked {
+    let asked = RefreshRequest {
         base: Arc::clone(&config.base),
         resource: form.get("resource").map(|resource| places::canonical(request, Some(resource))),
         scope: form.get("scope").map(|scope| {
@@ -204,7 +188,9 @@ async fn refreshed(
         }
     };
     let of = RefreshOf::Client(Arc::clone(&client.id));
-    let refreshed = grants.refresh(token, of, admits(live, fits), &terms(config), live.clock.now()).await;
+    let refreshed = grants
+        .refresh(token, of, admits(live, fits), &LoginTerms::of_clients(config), live.clock.now())
+        .await;
     let issued = match refreshed {
         Ok(issued) => issued,
         Err(NotRefreshed::Invalid) => return failed(request, Refusal::GRANT).map(Err),
@@ -224,7 +210,7 @@ async fn refreshed(
 
 /// What a refresh asks for: no more than was allowed.
 #[derive(Clone)]
-struct Asked {
+struct RefreshRequest {
     /// The place that has all others in it.
     base: Arc<str>,
     /// The place that is asked for, if one is; none if it is no place.
@@ -233,7 +219,7 @@ struct Asked {
     scope: Option<(Scope, Scope)>,
 }
 
-impl Asked {
+impl RefreshRequest {
     /// The place and the scope that it is for.
     fn of(&self, client: &ClientGrant) -> Result<(Arc<str>, Arc<str>), Objection> {
         let resource = match &self.resource {

@@ -28,13 +28,7 @@ use crate::{
     secret::Secret,
 };
 
-const TERMS: LoginTerms = LoginTerms {
-    access_ttl: Duration::from_secs(3_600),
-    refresh_ttl: Duration::from_secs(720 * 3_600),
-    max_age: Duration::from_secs(365 * 86_400),
-    per_user: 100,
-    reuse_grace: Duration::from_secs(120),
-};
+const TERMS: LoginTerms = LoginTerms::OF_CLIENTS;
 const CLIENT: &str = "https://client.example/metadata.json";
 const VERIFIER: [u8; 32] = [3; 32];
 

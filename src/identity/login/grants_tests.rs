@@ -11,13 +11,7 @@ use super::{
 };
 use crate::config::{LoginStorage, LoginStore};
 
-const TERMS: LoginTerms = LoginTerms {
-    access_ttl: Duration::from_secs(900),
-    refresh_ttl: Duration::from_secs(12 * 3600),
-    max_age: Duration::from_secs(30 * 86_400),
-    per_user: 3,
-    reuse_grace: Duration::from_secs(10),
-};
+const TERMS: LoginTerms = LoginTerms { per_user: 3, ..LoginTerms::DEFAULT };
 
 fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)

@@ -3,18 +3,40 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
 use crate::{
-    harness::{Client, Gate, fields},
+    harness::{CI, Client, DEV, Gate, fields},
     tls::Identity,
+    users::CHEAP_HASHES,
 };
 
 /// Where the gateway is, as far as its clients know.
 pub const BASE: &str = "https://mcp.example.com";
+
+/// The config of a gateway with pages: two tokens, and two users with [`PASSWORD`](crate::users::PASSWORD).
+pub fn config(tls: &Identity, servers: &Value) -> Value {
+    json!({
+        "proxy": {
+            "baseUrl": BASE,
+            "tls": tls.config(),
+            "auth": {
+                "kind": "oauth",
+                "storage": "memory",
+                "tokens": { "dev": DEV, "ci": CI },
+                "users": {
+                    "alice": { "passwordHash": CHEAP_HASHES[0] },
+                    "bob": { "passwordHash": CHEAP_HASHES[1] },
+                },
+            },
+        },
+        "mcpServers": servers,
+    })
+}
 
 /// A browser. One that goes to no page, and so keeps no cookie, is any program that speaks HTTP.
 pub struct Browser<'a> {

@@ -7,7 +7,7 @@
 use http::Response;
 use url::Url;
 
-use super::visit::{Asking, Visit};
+use super::browser::{Authorization, Browser};
 use crate::{
     body::Payload,
     config::RedirectTarget,
@@ -29,7 +29,7 @@ impl Fault {
 
 /// Where an answer goes.
 #[derive(Clone, Copy)]
-pub(super) struct WayBack<'a> {
+pub(super) struct Redirect<'a> {
     pub(super) client: &'a Client,
     pub(super) redirect_target: &'a RedirectTarget,
     /// The client's own.
@@ -37,9 +37,9 @@ pub(super) struct WayBack<'a> {
     pub(super) state: Option<&'a str>,
 }
 
-impl<'a> Asking<'a> {
-    pub(super) fn way_back(&self) -> WayBack<'a> {
-        WayBack {
+impl<'a> Authorization<'a> {
+    pub(super) fn redirect(&self) -> Redirect<'a> {
+        Redirect {
             client: self.client,
             redirect_target: self.redirect_target,
             redirect_uri: &self.asked.redirect_uri,
@@ -48,49 +48,49 @@ impl<'a> Asking<'a> {
     }
 }
 
-impl WayBack<'_> {
+impl Redirect<'_> {
     /// The client gets a code.
-    pub(super) fn allowed(&self, visit: &Visit<'_>, code: &str) -> Result<Response<Payload>, Error> {
-        self.answer(visit, Outcome::Approved, &[("code", code)])
+    pub(super) fn allowed(&self, browser: &Browser<'_>, code: &str) -> Result<Response<Payload>, Error> {
+        self.answer(browser, Outcome::Approved, &[("code", code)])
     }
 
     /// Somebody was asked, and said no.
-    pub(super) fn denied(&self, visit: &Visit<'_>) -> Result<Response<Payload>, Error> {
-        self.answer(visit, Outcome::Denied, &[("error", "access_denied")])
+    pub(super) fn denied(&self, browser: &Browser<'_>) -> Result<Response<Payload>, Error> {
+        self.answer(browser, Outcome::Denied, &[("error", "access_denied")])
     }
 
     /// What the client asks for cannot be. Nobody has decided anything.
-    pub(super) fn refused(&self, visit: &Visit<'_>, fault: Fault) -> Result<Response<Payload>, Error> {
+    pub(super) fn refused(&self, browser: &Browser<'_>, fault: Fault) -> Result<Response<Payload>, Error> {
         let Fault(error, description) = fault;
         let outcome = Outcome::Faulty(description);
-        self.answer(visit, outcome, &[("error", error), ("error_description", description)])
+        self.answer(browser, outcome, &[("error", error), ("error_description", description)])
     }
 
     fn answer(
         &self,
-        visit: &Visit<'_>,
+        browser: &Browser<'_>,
         outcome: Outcome<'_>,
         answer: &[(&str, &str)],
     ) -> Result<Response<Payload>, Error> {
         let Self { client, redirect_target, .. } = *self;
-        let config = visit.request.config;
+        let config = browser.request.config;
         let target = self.target(&config.issuer, answer)?;
         let goes_on =
             !matches!(outcome, Outcome::Faulty(_)) || client.is_vouched_for_at(redirect_target, config);
         // To a redirect that answers a form, Chrome holds the policy of the page that it was on.
-        if goes_on && !visit.request.is_post() {
-            return visit.lead_to(target.as_str());
+        if goes_on && !browser.request.is_post() {
+            return browser.lead_to(target.as_str());
         }
         let name = redirect_target.name();
         let view = PassingOn {
-            gateway: visit.gateway(),
+            gateway: browser.gateway(),
             client: Shown::name(&client.name),
             outcome,
             goes_on,
             redirect_target: shown_target(redirect_target, &name),
             target: &target,
         };
-        Ok(visit.show(pages::passing_on(&view)))
+        Ok(browser.show(pages::passing_on(&view)))
     }
 
     fn target(&self, issuer: &str, answer: &[(&str, &str)]) -> Result<Url, Error> {

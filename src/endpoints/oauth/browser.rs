@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Somebody's browser at the pages.
-pub(super) struct Visit<'a> {
+pub(super) struct Browser<'a> {
     pub(super) request: &'a OauthRequest<'a>,
     pub(super) now: SystemTime,
     reach: Reach,
@@ -39,13 +39,13 @@ pub(super) struct Visit<'a> {
 }
 
 /// A client that asks for something, and whom the answer goes to.
-pub(super) struct Asking<'a> {
+pub(super) struct Authorization<'a> {
     pub(super) client: &'a Client,
     pub(super) redirect_target: &'a RedirectTarget,
     pub(super) asked: &'a AuthorizationRequest,
 }
 
-impl<'a> Visit<'a> {
+impl<'a> Browser<'a> {
     /// The one of this request.
     pub(super) fn of(request: &'a OauthRequest<'a>) -> Result<Self, Error> {
         let reach = Reach::of(&request.config.base);
@@ -191,6 +191,20 @@ impl<'a> Visit<'a> {
         Ok(find_client(self.request, id).await?.map_err(|why| self.unknown_client(why)))
     }
 
+    /// The client of a request that was checked a while ago, and where that leads, or the page that says why it cannot be any more: the
+    /// config may have changed, or the client's document.
+    pub(super) async fn still_asked(
+        &self,
+        asked: &AuthorizationRequest,
+    ) -> Result<Result<(Arc<Client>, RedirectTarget), Response<Payload>>, Error> {
+        let client = match self.client(&asked.client_id).await? {
+            Ok(client) => client,
+            Err(page) => return Ok(Err(page)),
+        };
+        let target = client.redirect_target(&asked.redirect_uri, self.request.config);
+        Ok(target.map(|target| (client, target)).ok_or_else(|| self.unknown_redirect(&asked.redirect_uri)))
+    }
+
     /// The page that says that nobody is sent to `redirect_uri`.
     pub(super) fn unknown_redirect(&self, redirect_uri: &str) -> Response<Payload> {
         let sentence = "This program asks to be answered at an address that it did not name before.";
@@ -237,7 +251,7 @@ impl<'a> Visit<'a> {
     }
 }
 
-impl Asking<'_> {
+impl Authorization<'_> {
     /// What the client gets if somebody allows it this.
     pub(super) fn grant(&self, scope: &str) -> ClientGrant {
         ClientGrant {

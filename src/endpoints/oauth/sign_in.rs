@@ -4,9 +4,9 @@ use http::Response;
 
 use super::{
     OauthRequest,
+    browser::{Authorization, Browser, no_key},
     consent::decide,
     form::Form,
-    visit::{Asking, Visit, no_key},
 };
 use crate::{
     body::Payload,
@@ -23,32 +23,37 @@ use crate::{
 
 /// Answers one.
 pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let mut visit = Visit::of(request)?;
+    let mut browser = Browser::of(request)?;
     if !request.is_post() {
-        return match visit.login().await? {
-            Some(_) => visit.lead_to("/oauth"),
-            None => visit.sign_in(None, "", false, None),
+        return match browser.login().await? {
+            Some(_) => browser.lead_to("/oauth"),
+            None => browser.sign_in(None, "", false, None),
         };
     }
-    let Ok(form) = request.form() else { return Ok(visit.over()) };
+    let Ok(form) = request.form() else { return Ok(browser.over()) };
     let flow = form.get("flow");
     // A page of another site has no such field, so nobody is logged in as somebody else without noticing.
-    if !visit.is_own_form(Purpose::SignIn, None, flow, form.get("csrf"))? {
-        return Ok(visit.over());
+    if !browser.is_own_form(Purpose::SignIn, None, flow, form.get("csrf"))? {
+        return Ok(browser.over());
     }
-    let asked = match flow.map(|flow| visit.open(flow)).transpose()? {
-        Some(None) => return Ok(visit.over()),
+    let asked = match flow.map(|flow| browser.open(flow)).transpose()? {
+        Some(None) => return Ok(browser.over()),
         asked => asked.flatten(),
     };
     let is_by_token = form.get("token").is_some();
     let (principal, fingerprint) = match proved(request, &form).await? {
         Ok(proved) => proved,
         Err(failure) => {
-            return visit.sign_in(flow, form.get("username").unwrap_or_default(), is_by_token, Some(failure));
+            return browser.sign_in(
+                flow,
+                form.get("username").unwrap_or_default(),
+                is_by_token,
+                Some(failure),
+            );
         }
     };
-    let grants = visit.grants()?;
-    let begun = grants.begin_page(&principal, fingerprint, visit.now).await.map_err(|why| match why {
+    let grants = browser.grants()?;
+    let begun = grants.begin_page(&principal, fingerprint, browser.now).await.map_err(|why| match why {
         NotBegun::Full => ErrorKind::Unavailable.with_cause("there are as many logins as may be"),
         NotBegun::NoRandomness => no_key(NoKey),
         NotBegun::Down => Error::logins_not_kept(),
@@ -58,23 +63,20 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         return Err(ErrorKind::Unavailable.with_cause("the account changed while it was checked"));
     }
     // A new login has a new cookie, and what the old one began is over.
-    if let Some(old) = visit.login_cookie() {
+    if let Some(old) = browser.login_cookie() {
         let _ = grants.end_page(old).await;
     }
     let log = &request.shared.observer.log;
     log.line(Level::Info, "Somebody signed in at the pages").display("principal", &principal).send();
-    visit.note(&login);
-    visit.sign_in_with(cookie.expose());
-    let Some(asked) = asked else { return visit.lead_to("/oauth") };
-    let client = match visit.client(&asked.client_id).await? {
-        Ok(client) => client,
+    browser.note(&login);
+    browser.sign_in_with(cookie.expose());
+    let Some(asked) = asked else { return browser.lead_to("/oauth") };
+    let (client, redirect_target) = match browser.still_asked(&asked).await? {
+        Ok(found) => found,
         Err(page) => return Ok(page),
     };
-    let Some(redirect_target) = client.redirect_target(&asked.redirect_uri, request.config) else {
-        return Ok(visit.unknown_redirect(&asked.redirect_uri));
-    };
-    let asking = Asking { client: &client, redirect_target: &redirect_target, asked: &asked };
-    decide(&visit, &asking, &login, false).await
+    let authorization = Authorization { client: &client, redirect_target: &redirect_target, asked: &asked };
+    decide(&browser, &authorization, &login, false).await
 }
 
 /// Who has the password, or the token, of a form.
