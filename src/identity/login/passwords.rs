@@ -1,7 +1,8 @@
 //! Passwords: how they are hashed, and the threads that compare them.
 //!
 //! A hash takes 20 MiB and tens of milliseconds, so none is made on a thread that serves. Two are made at a time, and a bounded number
-//! wait, so that a flood of logins takes no more memory and processor than that.
+//! wait, so that a flood of logins takes no more memory and processor than that. Networks have their turns, so that one that sends
+//! many guesses keeps nobody else waiting.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -129,8 +130,33 @@ struct Queue {
 
 #[derive(Default)]
 struct Jobs {
-    waiting: VecDeque<Job>,
+    /// Those of each network, the oldest first. Networks have their turns in this order: one that has many waits for itself, and
+    /// others not for it.
+    waiting: VecDeque<(AddressBlock, VecDeque<Job>)>,
     is_closed: bool,
+}
+
+impl Jobs {
+    fn push(&mut self, job: Job) {
+        let network = job.place.1.network();
+        match self.waiting.iter_mut().find(|(of, _)| *of == network) {
+            Some((_, jobs)) => jobs.push_back(job),
+            None => self.waiting.push_back((network, VecDeque::from([job]))),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Job> {
+        let (network, mut jobs) = self.waiting.pop_front()?;
+        let next = jobs.pop_front();
+        if !jobs.is_empty() {
+            self.waiting.push_back((network, jobs));
+        }
+        next
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Job> {
+        self.waiting.iter().flat_map(|(_, jobs)| jobs)
+    }
 }
 
 impl Queue {
@@ -140,16 +166,21 @@ impl Queue {
         while jobs.waiting.is_empty() && !jobs.is_closed {
             self.comes.wait(&mut jobs);
         }
-        jobs.waiting.pop_front()
+        jobs.pop()
     }
 
     /// Takes out the newest one of those that give way to this address.
     fn give_way(&self, newcomer: AddressBlock) -> Option<Job> {
-        let waiting = &mut self.jobs.lock().waiting;
-        let addresses = waiting.iter().map(|job| job.place.1);
-        let gives_way = AddressBlock::gives_way(addresses, newcomer);
+        let mut jobs = self.jobs.lock();
+        let gives_way = AddressBlock::gives_way(jobs.all().map(|job| job.place.1), newcomer);
+        let of_network = jobs.waiting.iter().position(|(network, _)| *network == gives_way.network())?;
+        let (_, waiting) = jobs.waiting.get_mut(of_network)?;
         let newest = waiting.iter().rposition(|job| job.place.1 == gives_way)?;
-        waiting.remove(newest)
+        let job = waiting.remove(newest);
+        if waiting.is_empty() {
+            jobs.waiting.remove(of_network);
+        }
+        job
     }
 }
 
@@ -176,7 +207,7 @@ impl PasswordChecks {
 
     /// How many wait for a thread.
     pub fn waiting(&self) -> usize {
-        self.queue.jobs.lock().waiting.len()
+        self.queue.jobs.lock().all().count()
     }
 
     /// A place for a comparison that somebody at this address asks for.
@@ -203,7 +234,7 @@ impl PasswordChecks {
         let job = Job { password, hash, answer, place };
         // Where no thread starts, logins are refused.
         if *self.threads.get_or_init(|| start(&self.queue)) > 0 {
-            self.queue.jobs.lock().waiting.push_back(job);
+            self.queue.jobs.lock().push(job);
             self.queue.comes.notify_one();
         }
         async move { answered.await.map_err(|_| Busy::Full) }
@@ -296,6 +327,25 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(compare("secret", 1).unwrap().await, Ok(true));
+    }
+
+    #[test]
+    fn networks_have_their_turns_however_much_one_of_them_asks() {
+        let checks = PasswordChecks::default();
+        checks.threads.set(THREADS).unwrap();
+        let compare = |address: &str| {
+            let address = AddressBlock::from(address.parse::<std::net::IpAddr>().unwrap());
+            checks.compare(secret("secret"), secret("hash"), checks.place(address).unwrap())
+        };
+        let crowd: Vec<_> = (1..=9).map(|last| compare(&format!("192.0.2.{last}"))).collect();
+        let others = [compare("198.51.100.1"), compare("203.0.113.1"), compare("198.51.100.2")];
+        let order: Vec<_> =
+            (0..12).map(|_| checks.queue.next().unwrap().place.1.network().to_string()).collect();
+        let [crowd_s, one_s, other_s] = ["192.0.2.0", "198.51.100.0", "203.0.113.0"];
+        assert_eq!(order[..5], [crowd_s, one_s, other_s, crowd_s, one_s]);
+        assert!(order[5..].iter().all(|network| network == crowd_s));
+        assert_eq!(checks.waiting(), 0);
+        drop((crowd, others));
     }
 
     #[tokio::test]
