@@ -29,6 +29,8 @@ const KILLS: usize = 3;
 const CLIENTS: usize = 4;
 /// Grants that each of them gets in a round.
 const CODES: usize = 2;
+/// Then others take their turns: a user has 200 codes an hour at most.
+const ROUNDS_OF_A_USER: usize = 90;
 /// Grants that each of them has at least, and so ends none of; and those that it begins the next round with at most.
 const LEAST: usize = 1;
 const KEPT: usize = 6;
@@ -163,20 +165,20 @@ async fn assert_gets_on(gate: &Process, one: &mut Known, why: &str) {
 async fn a_gateway_that_is_killed_while_clients_refresh_has_lost_no_token_and_revived_no_grant() {
     let (server, directory) = (Recorder::start().await, TempDir::new().unwrap());
     let state = directory.path().join("state");
-    let users: Vec<_> = (0..CLIENTS).map(|number| format!("user{number}")).collect();
-    let of_user = |user: &String| (user.clone(), json!({ "passwordHash": *HASH }));
-    let users_of_config: HashMap<_, _> = users.iter().map(of_user).collect();
-    let auth = json!({ "users": users_of_config, "refreshReuseGrace": "1h" });
-    let config = config(&state, &server.url("/mcp"), auth);
     let kills = from_env("SLUICEGATE_KILLS", KILLS);
+    let user = |round: usize, client: usize| format!("user{}-{client}", round / ROUNDS_OF_A_USER);
+    let users = (0..kills).flat_map(|round| (0..CLIENTS).map(move |client| user(round, client)));
+    let users: HashMap<_, _> = users.map(|user| (user, json!({ "passwordHash": *HASH }))).collect();
+    let auth = json!({ "users": users, "refreshReuseGrace": "1h" });
+    let config = config(&state, &server.url("/mcp"), auth);
     let mut gate = Process::start(config.clone()).await;
     let mut known: Vec<Vec<Known>> = (0..CLIENTS).map(|_| Vec::new()).collect();
     let mut dead: Vec<Known> = Vec::new();
     let (mut got_on, mut unanswered, mut checked) = (0, 0, 0);
     for round in 0..kills {
         let mut codes = Vec::new();
-        for user in &users {
-            codes.push(codes_of(&state, user).await);
+        for client in 0..CLIENTS {
+            codes.push(codes_of(&state, &user(round, client)).await);
         }
         let answers = AtomicUsize::new(0);
         let mut random = [0; 2];

@@ -421,6 +421,25 @@ async fn a_login_at_the_pages_lasts_as_long_as_it_is_used_and_twelve_hours_at_mo
 }
 
 #[tokio::test]
+async fn logins_at_the_pages_that_ended_leave_nothing_behind() {
+    for (gateways, _directory) in each() {
+        let one = &gateways[0];
+        // As each second.
+        grants(one).sweep(at(0));
+        let mut ended = Vec::new();
+        for now in 0..30 {
+            let (cookie, page, _) = grants(one).begin_page(&alice(), fingerprint(), at(now)).await.unwrap();
+            if now % 2 == 0 {
+                grants(one).end_page(cookie.expose()).await.unwrap();
+                ended.push(page.grant);
+            }
+        }
+        grants(one).sweep(at(200));
+        until("they are forgotten", || !ended.iter().any(|id| grants(one).is_revoked(*id))).await;
+    }
+}
+
+#[tokio::test]
 async fn what_was_allowed_is_listed_and_ended_by_whom_it_is_of() {
     for (gateways, _directory) in each() {
         let (one, other) = (&gateways[0], gateways.last().unwrap());
@@ -490,7 +509,7 @@ async fn nobody_has_more_codes_grants_or_consents_than_one_may_have() {
         for now in 2..21 {
             code(one, now).await;
         }
-        assert_eq!(redeem(one, &codes[0], 21).await.unwrap_err(), NotRedeemed::Invalid, "pushed out");
+        assert_eq!(redeem(one, &codes[0], 21).await.unwrap_err(), NotRedeemed::Invalid, "used up");
         let first = redeem(one, &codes[1], 21).await.unwrap();
         for n in 0..100 {
             let client_id: Arc<str> = format!("https://client{n}.example/").into();
@@ -527,6 +546,46 @@ async fn nobody_has_more_codes_grants_or_consents_than_one_may_have() {
         let too_long = ClientGrant { client_id: "x".repeat(2_049).into(), ..(*client()).clone() };
         let too_long = NewCode { client: too_long.into(), ..new_code() };
         assert_eq!(grants(one).begin_code("x", too_long, at(0)).await.unwrap_err(), NoCode::TooLong);
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_was_used_is_remembered_however_many_come_after_it() {
+    for (gateways, _directory) in each() {
+        let one = &gateways[0];
+        let asked = |request: &'static str| grants(one).begin_code(request, new_code(), at(0));
+        let code = asked("first").await.unwrap();
+        let issued = redeem(one, &code, 1).await.unwrap();
+        let pushed_out = asked("second").await.unwrap();
+        for n in 2..200 {
+            code_of(one, new_code(), n / 10).await;
+        }
+        assert_eq!(asked("first").await.unwrap_err(), NoCode::Over);
+        assert_eq!(asked("second").await.unwrap_err(), NoCode::Over, "though nobody came with it");
+        assert_eq!(redeem(one, &pushed_out, 21).await.unwrap_err(), NotRedeemed::Invalid);
+        assert_eq!(redeem(one, &code, 21).await.unwrap_err(), NotRedeemed::Replayed(alice()));
+        assert!(grants(one).is_revoked(issued.grant));
+        // As many as one may have; another one has as many.
+        assert_eq!(asked("another").await.unwrap_err(), NoCode::Full);
+        let bob = NewCode { principal: Principal::User("bob".into()), ..new_code() };
+        grants(one).begin_code("of bob", bob, at(20)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_has_not_come_for_yet_ends_with_what_it_has() {
+    for (gateways, _directory) in each() {
+        let (one, other) = (&gateways[0], gateways.last().unwrap());
+        let first = code(one, 0).await;
+        let issued = redeem(one, &first, 1).await.unwrap();
+        let waits = code(one, 2).await;
+        let of_another = ClientGrant { client_id: "another".into(), ..(*client()).clone() };
+        let of_another = code_of(one, NewCode { client: of_another.into(), ..new_code() }, 2).await;
+        let shown_id = grants(one).list(&alice(), at(2))[0].shown_id.clone();
+        assert_eq!(grants(one).revoke_id(&alice(), &shown_id).await, Ok(Some(issued.kind)));
+        assert_eq!(redeem(other, &waits, 3).await.unwrap_err(), NotRedeemed::Invalid);
+        let shown = Redemption { client_id: "another".into(), ..shown() };
+        grants(other).redeem(of_another.expose(), shown, anybody(), &TERMS, at(3)).await.unwrap();
     }
 }
 

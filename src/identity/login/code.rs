@@ -27,10 +27,12 @@ use sha2::{Digest as _, Sha256};
 const GOOD: Duration = Duration::from_secs(60);
 /// How long one is remembered: no request waits for somebody's decision for so long.
 pub const KEPT: Duration = Duration::from_secs(3_720);
-/// Codes of one principal: what is more pushes out the oldest.
-pub(super) const MOST_OF_ONE: usize = 20;
+/// Codes of one principal that wait for their client: one more uses up the oldest.
+pub(super) const MOST_WAITING_OF_ONE: usize = 20;
+/// Codes of one principal that are remembered. None gives way: otherwise it could be used once more, or its request bring another.
+pub(super) const MOST_OF_ONE: usize = 200;
 /// Codes in all.
-pub(super) const MOST: usize = 10_000;
+pub(super) const MOST: usize = 20_000;
 
 /// What somebody allowed a client that has not come for it yet.
 #[derive(Clone, PartialEq, Eq)]

@@ -146,6 +146,12 @@ impl Grant {
         })
     }
 
+    /// Until when it has to be known that it was revoked at `now`: as long as a token of it would be good. What the cookie of a page
+    /// is of is looked for among the grants, so that such a login, which anybody may begin and end, leaves nothing behind.
+    pub(super) fn revoked_until(&self, now: SystemTime) -> SystemTime {
+        if self.kind == GrantKind::Page { now } else { self.tokens_end }
+    }
+
     /// From when on nothing of it is good any more.
     pub(super) fn over(&self) -> SystemTime {
         self.refresh_ends.max(self.tokens_end).min(self.ends)

@@ -39,7 +39,6 @@ pub(super) trait Rows {
     fn codes_of(&mut self, principal: &Principal) -> Result<Vec<(CodeId, SystemTime)>, Self::Error>;
     fn count_codes(&mut self) -> Result<usize, Self::Error>;
     fn put_code(&mut self, id: CodeId, code: &Code) -> Result<(), Self::Error>;
-    fn remove_code(&mut self, id: CodeId) -> Result<(), Self::Error>;
 
     fn consents_of(&mut self, principal: &Principal) -> Result<Vec<KeptConsent>, Self::Error>;
     fn put_consent(&mut self, consent: &KeptConsent) -> Result<(), Self::Error>;

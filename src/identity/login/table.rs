@@ -125,7 +125,7 @@ impl Rows for Table {
     }
 
     fn move_to_revoked(&mut self, grant: &Grant) -> Result<(), Infallible> {
-        self.end(grant.id, grant.tokens_end);
+        self.end(grant.id, self.now.map_or(grant.tokens_end, |now| grant.revoked_until(now)));
         Ok(())
     }
 
@@ -144,11 +144,6 @@ impl Rows for Table {
 
     fn put_code(&mut self, id: CodeId, code: &Code) -> Result<(), Infallible> {
         self.codes.insert(id, code.clone());
-        Ok(())
-    }
-
-    fn remove_code(&mut self, id: CodeId) -> Result<(), Infallible> {
-        self.codes.remove(&id);
         Ok(())
     }
 

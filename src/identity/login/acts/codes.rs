@@ -13,8 +13,12 @@ use super::{
 };
 use crate::{
     config::LoginTerms,
+    identity::Principal,
     identity::login::{
-        code::{Code, CodeId, CodeState, MOST, MOST_OF_ONE, NewCode, NoCode, NotRedeemed, Redemption},
+        code::{
+            Code, CodeId, CodeState, MOST, MOST_OF_ONE, MOST_WAITING_OF_ONE, NewCode, NoCode, NotRedeemed,
+            Redemption,
+        },
         grant::{Admits, Grant, Issued},
         kind::GrantKind,
         refresh_token::GrantKey,
@@ -43,28 +47,55 @@ impl Act for Put {
             let is_same = matches!(&code.state, CodeState::New(kept) if **kept == new) && code.is_good(now);
             return Ok((if is_same { Ok(()) } else { Err(NoCode::Over) }, None));
         }
-        let mut others = Vec::new();
-        for (other, made) in rows.codes_of(&new.principal)? {
-            // Who waits for a code of another client loses it last: a client may ask for one after the other.
-            let rank = match rows.code(other)?.map(|code| code.state) {
-                Some(CodeState::New(waits)) if waits.client.client_id != new.client.client_id => 2,
-                Some(CodeState::New(_)) => 1,
-                Some(CodeState::Used(_)) | None => 0,
-            };
-            others.push((rank, made, other));
-        }
-        others.sort_by_key(|(rank, made, _)| (*rank, *made));
-        let beyond = (others.len() + 1).saturating_sub(MOST_OF_ONE);
-        if rows.count_codes()?.saturating_sub(beyond) >= MOST {
+        let all = rows.codes_of(&new.principal)?;
+        if all.len() >= MOST_OF_ONE || rows.count_codes()? >= MOST {
             return Ok((Err(NoCode::Full), None));
         }
-        for (.., other) in others.iter().take(beyond) {
-            rows.remove_code(*other)?;
+        let mut waiting = Vec::new();
+        for (other, made) in all {
+            if let Some(code) = rows.code(other)?.filter(|code| code.is_good(now))
+                && let CodeState::New(waits) = &code.state
+            {
+                // Who waits for a code of another client loses it last: a client may ask for one after the other.
+                waiting.push((waits.client.client_id != new.client.client_id, made, other));
+            }
+        }
+        waiting.sort_by_key(|(is_other, made, _)| (*is_other, *made));
+        let beyond = (waiting.len() + 1).saturating_sub(MOST_WAITING_OF_ONE);
+        for (.., other) in waiting.iter().take(beyond) {
+            use_up(rows, *other)?;
         }
         let principal = new.principal.clone();
         rows.put_code(id, &Code { principal, made: now, state: CodeState::New(Box::new(new)) })?;
         Ok((Ok(()), None))
     }
+}
+
+/// The code brings nothing any more.
+fn use_up<R: Rows>(rows: &mut R, id: CodeId) -> Result<(), R::Error> {
+    if let Some(mut code) = rows.code(id)? {
+        code.state = CodeState::Used(None);
+        rows.put_code(id, &code)?;
+    }
+    Ok(())
+}
+
+/// What a client was allowed ends: so do its codes that wait.
+pub(super) fn use_up_of<R: Rows>(
+    rows: &mut R,
+    principal: &Principal,
+    client_id: &str,
+) -> Result<(), R::Error> {
+    for (id, _) in rows.codes_of(principal)? {
+        let waits = rows.code(id)?.is_some_and(|code| match code.state {
+            CodeState::New(new) => *new.client.client_id == *client_id,
+            CodeState::Used(_) => false,
+        });
+        if waits {
+            use_up(rows, id)?;
+        }
+    }
+    Ok(())
 }
 
 /// What comes of a code: a grant, once. Any use uses it up, and a second one ends what the first one brought.

@@ -217,7 +217,7 @@ impl Rows for FileRows<'_> {
 
     fn move_to_revoked(&mut self, grant: &Grant) -> rusqlite::Result<()> {
         let id = row_id(grant.id);
-        let ends = millis(grant.tokens_end);
+        let ends = millis(grant.revoked_until(self.now));
         let text = [&grant.id.bytes()[..], &ends.to_be_bytes()].concat();
         let body = sealed(&self.sealers.revocations, &id, "", Some(&text))?;
         let changed = self.change()?;
@@ -248,10 +248,6 @@ impl Rows for FileRows<'_> {
         let (sealers, text) = (self.sealers, bodies::of_code(code));
         let text = text.as_ref().map(|text| &text[..]);
         self.put_sealed("codes", &sealers.codes, &id.0, &code.principal, code.kept_until(), text)
-    }
-
-    fn remove_code(&mut self, id: CodeId) -> rusqlite::Result<()> {
-        self.remove("DELETE FROM codes WHERE id = ?1", &id.0)
     }
 
     fn consents_of(&mut self, principal: &Principal) -> rusqlite::Result<Vec<KeptConsent>> {
