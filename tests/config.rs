@@ -338,6 +338,40 @@ fn explain_says_what_is_decided_and_which_line_decides() {
 }
 
 #[test]
+fn explain_says_which_words_of_a_scope_mean_nothing() {
+    const OAUTH: &str = r#"{
+  "proxy": { "baseUrl": "http://localhost:8080", "auth": { "kind": "oauth", "tokens": { "dev": "a-token-that-is-long" } } },
+  "mcpServers": { "hello": { "url": "http://h/mcp", "tags": ["web"] } }
+}"#;
+    let directory = TempDir::new().expect("a directory");
+    write(&directory.path().join("gate.json"), OAUTH, 0o600);
+    let refused = "token:dev: may not use the server `hello` (403 insufficient_scope, it takes the scope";
+    let why = "\n  the scope of the token does not reach it\n";
+    for (scope, code, said) in [
+        (
+            "foo",
+            1,
+            format!(
+                "{refused} \"server:hello\"){why}note: `foo` means nothing here; a client that asks for it alone gets `mcp`\n"
+            ),
+        ),
+        (
+            "tag:nosuch",
+            1,
+            format!(
+                "{refused} \"server:hello\"){why}note: `tag:nosuch` means nothing here; a client that asks for it alone is refused\n"
+            ),
+        ),
+        ("offline_access", 1, format!("{refused} \"server:hello\"){why}")),
+    ] {
+        let arguments =
+            ["explain", "-c", "gate.json", "--as", "token:dev", "--server", "hello", "--scope", scope];
+        let output = run(directory.path(), &arguments);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(code), said), "{scope}");
+    }
+}
+
+#[test]
 fn explain_names_what_there_is_where_it_is_asked_for_what_there_is_not() {
     let directory = TempDir::new().expect("a directory");
     write(&directory.path().join("sluicegate.json"), EXPLAINED, 0o600);

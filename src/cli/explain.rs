@@ -6,10 +6,14 @@ use clap::Args;
 
 use super::common::{BAD_USAGE, ConfigFile, FAILED, print, print_problems, proposed};
 use crate::{
-    config::{Loaded, Rule, RuleOf, ScopeWord, Server, Snapshot},
+    config::{Loaded, Rule, RuleOf, ScopeTags, ScopeWord, Server, Snapshot},
     error::ErrorKind,
     gateway::exposed,
-    identity::{Allowed, Identity, Principal, Proof, audience::Audience, scope::Scope},
+    identity::{
+        Allowed, Identity, Principal, Proof,
+        audience::Audience,
+        scope::{self, Scope},
+    },
     policy::decide::{Ask, Decision, DenyKind, ManageAsk, Policy, Servers as _, decide},
 };
 
@@ -77,6 +81,7 @@ pub(super) fn run(explain: Explain) -> Result<ExitCode, String> {
             _ => writeln!(text, "{principal} ({}): {answer}", credentials.join(", ")),
         };
     }
+    text += &notes_of_scope(snapshot, explain.scope.as_deref().unwrap_or_default());
     if snapshot.server(&explain.server).is_some_and(|server| server.disabled) {
         let _ = writeln!(text, "note: the server is disabled, so its requests are answered with 503");
     }
@@ -132,6 +137,36 @@ fn allowed(
         audience: audience.ok_or_else(no_place)?,
         scope: Scope::parse(scope.unwrap_or(ScopeWord::ALL), config.scope_tags),
     }))
+}
+
+/// What of a scope means something here.
+fn known_scope(snapshot: &Snapshot, scope: &Scope) -> Scope {
+    let has_tag = |tag: &str| snapshot.servers.iter().any(|server| server.tags.iter().any(|of| of == tag));
+    let is_of_tool = |word: &str| {
+        let rules = snapshot.servers.iter().filter_map(|server| server.tool_rules.as_ref());
+        rules.flat_map(|rules| rules.all_scopes()).any(|known| known == word)
+    };
+    scope::known(scope, |name| snapshot.server(name).is_some(), has_tag, is_of_tool)
+}
+
+/// What there is to say of words of a scope that mean nothing here.
+fn notes_of_scope(snapshot: &Snapshot, scope: &str) -> String {
+    let asked = Scope::parse(scope, ScopeTags::default());
+    let known = known_scope(snapshot, &asked);
+    let mut notes = String::new();
+    for word in asked.words().iter().filter(|word| !known.has(word)) {
+        let becomes = match ScopeWord::of(word).is_of_servers() {
+            true => "is refused",
+            false => "gets `mcp`",
+        };
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            notes,
+            "note: `{}` means nothing here; a client that asks for it alone {becomes}",
+            word.escape_debug()
+        );
+    }
+    notes
 }
 
 /// The credentials of the principal, each with what it is called here.
@@ -198,7 +233,12 @@ fn answer(path: &Path, loaded: &Loaded, identity: &Identity, ask: &Ask<'_>, deci
         }
         Decision::Deny { kind, scope_needed, .. } => {
             let error = ErrorKind::from(*kind);
-            let needed = scope_needed.as_ref().map(|scope| format!(", it takes the scope {scope:?}"));
+            let known = |scope| match &loaded.snapshot {
+                Some(snapshot) => known_scope(snapshot, &Scope::parse(scope, ScopeTags::default())).text(),
+                None => scope.to_owned(),
+            };
+            let needed =
+                scope_needed.as_deref().map(|scope| format!(", it takes the scope {:?}", known(scope)));
             let (status, code) = (error.status().as_u16(), error.code());
             format!("may not use {what} ({status} {code}{})", needed.unwrap_or_default())
         }

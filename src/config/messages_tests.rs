@@ -88,6 +88,134 @@ macro_rules! tokens {
     };
 }
 
+/// A config with `"kind": "oauth"` and this in its `proxy` and its `auth`, which is on line 2.
+macro_rules! oauth {
+    ($proxy:literal, $auth:literal) => {
+        concat!(
+            "{\"proxy\": {",
+            $proxy,
+            "\"auth\": {\n\"kind\": \"oauth\"",
+            $auth,
+            "}},\n\"mcpServers\": {\"a\": {\"url\": \"http://h/mcp\", \"public\": true}}}"
+        )
+    };
+}
+
+#[test]
+fn that_nobody_can_log_in_is_said_only_where_nobody_is_named() {
+    let message = "needs somebody who can log in; add `users`, or `tokens`";
+    for nobody in [
+        oauth!("\"baseUrl\": \"http://localhost:8080\", ", ""),
+        oauth!("\"baseUrl\": \"http://localhost:8080\", ", ", \"users\": {}, \"tokens\": {}"),
+        oauth!("\"baseUrl\": \"http://localhost:8080\", \"wrong\": 1, ", ""),
+        oauth!(
+            "\"baseUrl\": \"http://localhost:8080\", ",
+            ", \"tokens\": {\"bait\": {\"value\": \"a-token-that-is-long\", \"decoy\": true}}"
+        ),
+    ] {
+        let found = lines_of(nobody.as_bytes());
+        assert!(found.iter().any(|line| line.contains(message)), "{nobody}\n{found:#?}");
+    }
+    for (somebody, fault) in [
+        (
+            oauth!(
+                "\"baseUrl\": \"http://localhost:8080\", ",
+                ", \"users\": {\"alice\": {\"passwordHash\": {\"$file\": \"nowhere\"}}}"
+            ),
+            "the file does not exist",
+        ),
+        (
+            oauth!(
+                "\"baseUrl\": \"http://localhost:8080\", ",
+                ", \"users\": {\"alice\": {\"passwordHash\": {\"$file\": \"quoted.token\"}}}"
+            ),
+            "is no argon2id hash",
+        ),
+        (
+            oauth!("\"baseUrl\": \"http://localhost:8080\", ", ", \"users\": {\"alice\": \"password123\"}"),
+            "must be an object",
+        ),
+        (
+            oauth!(
+                "\"baseUrl\": \"http://localhost:8080\", ",
+                ", \"tokens\": {\"ci\": {\"$file\": \"nowhere\"}}"
+            ),
+            "the file does not exist",
+        ),
+        (
+            oauth!("\"baseUrl\": \"http://localhost:8080\", ", ", \"user\": {\"alice\": {}}"),
+            "did you mean `users`?",
+        ),
+    ] {
+        let found = lines_of(somebody.as_bytes());
+        assert!(found.iter().any(|line| line.contains(fault)), "{somebody}\n{found:#?}");
+        assert!(!found.iter().any(|line| line.contains(message)), "{somebody}\n{found:#?}");
+    }
+}
+
+#[test]
+fn a_login_that_is_half_set_up_says_what_to_write() {
+    check(&[
+        (
+            oauth!("\"addr\": \"127.0.0.1:18090\", ", ", \"tokens\": {\"dev\": \"a-token-that-is-long\"}"),
+            &[(
+                "2:1: proxy.auth.kind:",
+                "compare what their tokens are for, such as \"http://127.0.0.1:18090\"",
+            )],
+        ),
+        (
+            oauth!("\"addr\": \"[::1]:18090\", ", ", \"tokens\": {\"dev\": \"a-token-that-is-long\"}"),
+            &[("2:1: proxy.auth.kind:", "such as \"http://[::1]:18090\"")],
+        ),
+        (
+            oauth!("\"addr\": \":80\", ", ", \"tokens\": {\"dev\": \"a-token-that-is-long\"}"),
+            &[("2:1: proxy.auth.kind:", "such as \"http://127.0.0.1\"")],
+        ),
+        (
+            oauth!(
+                "\"allowedHosts\": [\"gate.example\"], \"allowPlainHttp\": true, ",
+                ", \"tokens\": {\"dev\": \"a-token-that-is-long\"}"
+            ),
+            &[("2:1: proxy.auth.kind:", "such as \"https://mcp.example.com\"")],
+        ),
+        // At another host than the gateway.
+        (
+            oauth!(
+                "\"baseUrl\": \"http://localhost:8080\", ",
+                ", \"issuer\": \"https://your-domain.com\", \"tokens\": {\"dev\": \"a-token-that-is-long\"}"
+            ),
+            &[(
+                "2:28: proxy.auth.issuer:",
+                "no client would find the gateway there; set `proxy.baseUrl` to it, or remove this",
+            )],
+        ),
+        (
+            oauth!(
+                "\"baseUrl\": \"http://localhost:8080\", \"allowedHosts\": [\"localhost\", \"your-domain.com\"], ",
+                ", \"issuer\": \"https://your-domain.com\", \"tokens\": {\"dev\": \"a-token-that-is-long\"}"
+            ),
+            &[("2:28: proxy.auth.issuer:", "warning: is at another origin than `proxy.baseUrl`")],
+        ),
+        (
+            oauth!(
+                "\"baseUrl\": \"http://localhost:8080\", ",
+                ", \"issuer\": \"http://localhost:8080/\", \"tokens\": {\"dev\": \"a-token-that-is-long\"}"
+            ),
+            &[],
+        ),
+        (
+            oauth!(
+                "\"baseUrl\": \"http://localhost:8080\", ",
+                ", \"registration\": true, \"tokens\": {\"dev\": \"a-token-that-is-long\"}"
+            ),
+            &[(
+                "2:34: proxy.auth.registration:",
+                "must be \"open\", \"off\" or a list of hosts, as in [\"claude.ai\"], not true or false",
+            )],
+        ),
+    ]);
+}
+
 #[test]
 fn decoys_that_do_not_do_what_is_meant() {
     check(&[
@@ -385,6 +513,13 @@ fn every_word_that_another_program_has_is_known() {
             &[("2:34:", "all servers are one at `/mcp` here")],
         ),
         (servers!("\"a\": {\"url\": \"http://h\", \"type\": \"streamable_http\"}"), &[]),
+        (
+            servers!("\"a\": {\"url\": \"http://h\", \"oauth\": {\"clientId\": \"x\"}}"),
+            &[(
+                "2:26:",
+                "unknown key; a login at the server is not supported yet; put a token for it in `headers`",
+            )],
+        ),
         (
             servers!("\"a\": {\"url\": \"http://h\", \"headers\": {\"X\": {\"$userToken\": \"{{token}}\"}}}"),
             &[("2:44:", "tokens that users enter are not supported yet")],
@@ -705,7 +840,7 @@ fn users() {
     let hash = |from: &str, to: &str| {
         with(&format!("\"alice\": {{\"passwordHash\": \"{}\"}}", GOOD.replace(from, to)))
     };
-    let no_hash = ("2:27:", "is no argon2id hash in PHC form");
+    let no_hash = ("2:27:", "other hashes cannot stand here; `sluicegate user hash` prints one");
     let too_dear = ("2:27:", "costs more than a login may, or less than argon2id can");
     let texts = [
         (hash("", ""), vec![]),
@@ -719,7 +854,13 @@ fn users() {
         (hash("m=19456", "m=1024"), vec![("2:27:", "warning: costs so little")]),
         (with("\"alice\": {}"), vec![("2:10:", "needs a `passwordHash`; `sluicegate user hash` prints one")]),
         (with("\"a:b\": {}"), vec![("2:1:", "without a colon"), ("2:8:", "needs a `passwordHash`")]),
-        (with("\"alice\": \"secret\""), vec![("2:10:", "must be an object { … }, not text")]),
+        (
+            with("\"alice\": \"secret\""),
+            vec![(
+                "2:10:",
+                "must be an object with a `passwordHash`, which `sluicegate user hash` prints, not text",
+            )],
+        ),
         (
             with(&format!(
                 "\"alice\": {{\"passwordHash\": \"{GOOD}\", \"servers\": [\"b\"], \"disabled\": 1}}"

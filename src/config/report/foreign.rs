@@ -236,10 +236,16 @@ static TABLE: &[Meaning] = &[
     way(
         SERVER,
         "auth authentication authorization authstrategy authconfig authprovider bearer bearertoken token \
-         apikey accesstoken bearertokenenvvar oauth credentials secret",
+         apikey accesstoken bearertokenenvvar credentials secret",
         "",
         "what the gateway shows to the server is a header: \"headers\": { \"Authorization\": \"Bearer ${API_KEY}\" }; who may \
          use the server is said by `authTokens`",
+    ),
+    way(
+        SERVER,
+        "oauth",
+        "",
+        "a login at the server is not supported yet; put a token for it in `headers`: { \"Authorization\": \"Bearer ${API_KEY}\" }",
     ),
     way(
         SERVER,

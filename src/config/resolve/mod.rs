@@ -102,9 +102,7 @@ fn snapshot(
     let mut of_oauth = None;
     if let Some((proxy, settings)) = proxy.as_ref().zip(settings.as_ref()) {
         schemes::refuse_any_origin(cx, proxy, auth.schemes, &settings.allowed_origins);
-        let has_callers = auth.credentials.iter().any(|held| !held.decoy) || !auth.users.known.is_empty();
-        of_oauth =
-            oauth::resolve(cx, proxy, &auth.oauth, has_callers, base.as_ref(), &settings.allowed_hosts);
+        of_oauth = oauth::resolve(cx, proxy, &auth.oauth, auth.names_callers(), base.as_ref(), settings);
     }
     let (server_fields, servers, mut snapshot) = (server_fields?, servers?, settings?);
     if cx.failed() {

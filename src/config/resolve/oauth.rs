@@ -1,6 +1,6 @@
 //! `proxy.auth` with `"kind": "oauth"`: the gateway as an authorization server of its own.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 use url::{Host, Url};
@@ -18,7 +18,7 @@ use crate::config::{
         bind::{self, BaseUrl},
         callers::{NO_SCOPE, is_scope, words},
     },
-    snapshot::HostPattern,
+    snapshot::{HostPattern, Snapshot},
     table::CLIENT,
 };
 
@@ -103,34 +103,39 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_ours: bool) -> Re
     }
 }
 
-/// What the keys make of the gateway, if they are to. `has_callers`: whether anybody could log in. `hosts`: `proxy.allowedHosts`.
+/// What the keys make of the gateway, if they are to. `has_callers`: whether anybody is named who could log in. `settings`: what the
+/// rest of `proxy` says.
 pub(super) fn resolve(
     cx: &mut Context<'_>,
     proxy: &Fields<'_>,
     read: &ReadOauth,
     has_callers: bool,
     base: Option<&BaseUrl>,
-    hosts: &[HostPattern],
+    settings: &Snapshot,
 ) -> Option<OauthConfig> {
     let ReadOauth { is_on, issuer, has_issuer, kind_at, config } = read;
     if !is_on {
         return None;
     }
-    if !has_callers && !cx.failed() {
+    if !has_callers {
         cx.error(kind_at, "needs somebody who can log in; add `users`, or `tokens`");
     }
-    let Some(BaseUrl { url, text }) = base else {
+    let Some(BaseUrl { url: base_url, text }) = base else {
         if proxy.lacks(&["baseUrl"]) {
-            cx.error(kind_at, "needs `proxy.baseUrl`, by which clients find the gateway and compare what their tokens are for");
+            let message = format!(
+                "needs `proxy.baseUrl`, by which clients find the gateway and compare what their tokens are for, such as {:?}",
+                base_to_write(proxy, &settings.addr)
+            );
+            cx.error(kind_at, message);
         }
         return None;
     };
-    if !is_safe(url) {
+    if !is_safe(base_url) {
         let message = "is http://, and with `\"kind\": \"oauth\"` passwords and tokens would cross the network in the clear; write \
                        https://, or use a loopback address";
         cx.error(&text.at, message);
     }
-    if url.path() != "/" {
+    if base_url.path() != "/" {
         let message = "has a path, which cannot be with `\"kind\": \"oauth\"`: clients look for the gateway's metadata at the root; \
                        end it after the host and port";
         cx.error(&text.at, message);
@@ -138,11 +143,24 @@ pub(super) fn resolve(
     let base: Arc<str> = text.value.trim().trim_end_matches('/').into();
     let issuer = match issuer {
         Some((url, text)) => {
+            let hosts = &settings.allowed_hosts;
             let is_here = hosts.iter().any(|host| is_of(url, host));
             if !is_here && !hosts.is_empty() {
-                let message = "is at a host that is none of `proxy.allowedHosts`, so no client would find the gateway there; add it \
-                               to those, or remove this";
+                let message = match proxy.has("allowedHosts") {
+                    true => {
+                        "is at a host that is none of `proxy.allowedHosts`, so no client would find the gateway there; set \
+                         `proxy.baseUrl` to it and add the host to those, or remove this"
+                    }
+                    false => {
+                        "is at another host than `proxy.baseUrl`, so no client would find the gateway there; set \
+                         `proxy.baseUrl` to it, or remove this"
+                    }
+                };
                 cx.error(&text.at, message);
+            } else if url.origin() != base_url.origin() {
+                let message = "is at another origin than `proxy.baseUrl`, and clients look for the gateway at both; set \
+                               `proxy.baseUrl` to it, or remove this, unless both lead here";
+                cx.warning(&text.at, message);
             }
             text.value.as_str().into()
         }
@@ -150,6 +168,16 @@ pub(super) fn resolve(
         None => Arc::clone(&base),
     };
     Some(OauthConfig { base, issuer, ..config.clone()? })
+}
+
+/// A `baseUrl` that would be right for a gateway of which nobody but this machine knows, and else one to write one's own after.
+fn base_to_write(proxy: &Fields<'_>, addresses: &[SocketAddr]) -> String {
+    let scheme = if proxy.has("tls") { "https" } else { "http" };
+    match addresses.first().filter(|addr| addr.ip().is_loopback() && addr.port() != 0) {
+        Some(addr) => Url::parse(&format!("{scheme}://{addr}"))
+            .map_or_else(|_| String::new(), |url| url.origin().ascii_serialization()),
+        None => "https://mcp.example.com".into(),
+    }
 }
 
 /// Whether tokens may be sent there: it is https, or on this machine.
@@ -240,6 +268,10 @@ fn registration(cx: &mut Context<'_>, auth: &Fields<'_>) -> Registration {
         "is neither \"open\" nor \"off\"; use one of them, or a list of hosts, as in [\"claude.ai\"]";
     let Some(node) = auth.get("registration") else { return Registration::Open };
     let Some(nodes) = node.elements() else {
+        if node.literal().is_none() && !node.is_object() {
+            node.expected::<()>(cx, "\"open\", \"off\" or a list of hosts, as in [\"claude.ai\"]");
+            return Registration::Off;
+        }
         let Some(text) = node.string(cx) else { return Registration::Off };
         match &*text.value.to_ascii_lowercase() {
             "open" => return Registration::Open,

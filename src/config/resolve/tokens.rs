@@ -63,6 +63,19 @@ pub(crate) struct Auth {
     pub(crate) tag_limits: Vec<(Location, Vec<String>)>,
 }
 
+impl Auth {
+    /// Whether anybody may be meant to log in, though nothing of what is said of them can be read.
+    pub(crate) fn names_callers(&self) -> bool {
+        let has_credential: HashSet<&str> = self.credentials.iter().map(|held| &*held.token_name).collect();
+        self.credentials.iter().any(|held| !held.decoy)
+            || self.users.names.all.as_deref().is_none_or(|names| !names.is_empty())
+            || self.token_names.all.as_deref().is_none_or(|names| {
+                // One that is all decoys is meant to let nobody in.
+                names.iter().any(|name| !has_credential.contains(&**name))
+            })
+    }
+}
+
 /// `servers`: the names of the servers.
 pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[&str]) -> Auth {
     let none = || KnownNames::of(Vec::new());

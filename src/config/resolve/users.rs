@@ -48,6 +48,10 @@ pub(super) fn read(
         if let Some(fault) = user_name_fault(&name) {
             cx.error(&key, fault);
         }
+        if !node.is_object() {
+            node.expected::<()>(cx, "an object with a `passwordHash`, which `sluicegate user hash` prints");
+            continue;
+        }
         let Some(fields) = node.object(cx, &USER) else { continue };
         let roles = words(cx, &fields, "roles").unwrap_or_default();
         let limits = caller_limits(cx, &fields, servers, tag_limits);
@@ -170,7 +174,7 @@ fn password_hash(cx: &mut Context<'_>, node: &Node<'_>) -> Option<Secret> {
         return cx.refuse(
             &text.at,
             "is no argon2id hash in PHC form, \"$argon2id$v=19$m=19456,t=2,p=1$SALT$HASH\"; the password itself and other \
-             hashes cannot stand here",
+             hashes cannot stand here; `sluicegate user hash` prints one",
         );
     };
     let is_fit = [memory, passes, lanes].iter().zip(MOST).all(|(cost, most)| (1..=most).contains(cost));
