@@ -595,6 +595,39 @@ async fn a_request_brings_one_code_however_often_its_forms_are_sent() {
     assert_ne!(other, first);
 }
 
+#[tokio::test]
+async fn a_program_at_the_gateway_s_own_host_gets_no_login_with_its_answer() {
+    let world = World::start_with(|config| {
+        config["proxy"]["auth"]["clients"] =
+            json!({ "near": { "redirectUris": ["https://mcp.example.com:8443/cb"] } });
+    })
+    .await;
+    let redirect_uri = "https://mcp.example.com:8443/cb";
+    let mut browser = world.browser();
+    let page = browser.get(&target(&asking("near", redirect_uri))).await;
+    let page = log_in(&mut browser, &page, "alice").await;
+    let before = browser.cookies.clone();
+    let code = approve(&mut browser, &page, &["mcp"]).await.answer("code").unwrap();
+    assert!(world.is_good(&code, "near", redirect_uri).await);
+    let is_signed_in = async |browser: &mut Browser<'_>| browser.get("/oauth").await.status == 200;
+    assert!(!is_signed_in(&mut browser).await, "the browser has forgotten it");
+    browser.cookies = before;
+    assert!(!is_signed_in(&mut browser).await, "and so has the gateway");
+
+    // Who logs in and is not asked again, and an error that leads there by itself.
+    let page = browser.get(&target(&asking("near", redirect_uri))).await;
+    assert!(log_in(&mut browser, &page, "alice").await.answer("code").is_some());
+    assert!(!is_signed_in(&mut browser).await);
+    let id = world.registered("https://app.example/cb").await;
+    let sign_in = browser.get(&target(&asking(&id, "https://app.example/cb"))).await;
+    log_in(&mut browser, &sign_in, "alice").await;
+    assert!(is_signed_in(&mut browser).await);
+    let mut faulty = asking("near", redirect_uri);
+    faulty.retain(|(name, _)| *name != "response_type");
+    assert!(browser.get(&target(&faulty)).await.answer("error").is_some());
+    assert!(!is_signed_in(&mut browser).await);
+}
+
 /// A consent page of alice's, with its browser.
 async fn asked<'a>(world: &'a World, id: &str) -> (Browser<'a>, Got) {
     let mut browser = world.browser();

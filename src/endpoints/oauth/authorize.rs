@@ -72,13 +72,13 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
     let redirect = Redirect { client: &client, redirect_target: &redirect_target, redirect_uri, state };
     let asked = match checked(&browser, &form, &client.id, redirect_uri)? {
         Ok(asked) => asked,
-        Err(fault) => return redirect.refused(&browser, fault),
+        Err(fault) => return redirect.refused(&browser, fault).await,
     };
     let authorization = Authorization { client: &client, redirect_target: &redirect_target, asked: &asked };
     let login = match browser.login().await? {
         Some(login) if !has_prompt(&form, "login") => login,
         _ if has_prompt(&form, "none") => {
-            return redirect.refused(&browser, Fault::NOBODY);
+            return redirect.refused(&browser, Fault::NOBODY).await;
         }
         _ => {
             let flow = browser.seal(&asked)?;

@@ -23,6 +23,7 @@ use crate::{
         cookie::{Cookie, Reach},
         csrf::{Csrf, FormOf, Purpose as FormPurpose},
     },
+    secret::Secret,
 };
 
 /// Somebody's browser at the pages.
@@ -36,6 +37,8 @@ pub(super) struct Browser<'a> {
     is_new: bool,
     /// The value of the login cookie that it is to have from now on.
     signed_in: Option<HeaderValue>,
+    /// The same, if somebody has just logged in.
+    new_login: Option<Secret>,
 }
 
 /// A client that asks for something, and whom the answer goes to.
@@ -55,7 +58,15 @@ impl<'a> Browser<'a> {
             None => new_name().map_err(no_key)?,
         };
         let now = request.live.clock.now();
-        Ok(Self { request, now, reach, flow_cookie, is_new: known.is_none(), signed_in: None })
+        Ok(Self {
+            request,
+            now,
+            reach,
+            flow_cookie,
+            is_new: known.is_none(),
+            signed_in: None,
+            new_login: None,
+        })
     }
 
     pub(super) fn grants(&self) -> Result<&'a Grants, Error> {
@@ -87,6 +98,18 @@ impl<'a> Browser<'a> {
     /// Has the browser keep this from now on.
     pub(super) fn sign_in_with(&mut self, cookie: &str) {
         self.signed_in = Cookie::Login.set(self.reach, cookie);
+        self.new_login = Some(Secret::new(cookie.into()));
+    }
+
+    /// Ends the login with this answer, if there is one.
+    pub(super) async fn end_login(&self, response: &mut Response<Payload>) -> Result<(), Error> {
+        let cookies = self.login_cookie().into_iter().chain(self.new_login.as_ref().map(Secret::expose));
+        for cookie in cookies {
+            self.grants()?.end_page(cookie).await.map_err(|_| Error::logins_not_kept())?;
+            // The last field of one name counts (RFC 6265 §5.3).
+            response.headers_mut().extend(Cookie::Login.end(self.reach).map(|end| (header::SET_COOKIE, end)));
+        }
+        Ok(())
     }
 
     /// Has the browser forget who was logged in.

@@ -32,7 +32,7 @@ pub(super) async fn decide(
     must_not_ask: bool,
 ) -> Result<Response<Payload>, Error> {
     let Some(scope) = places::asked_scope(browser.request, &authorization.asked.scope) else {
-        return authorization.redirect().refused(browser, Fault::SCOPE);
+        return authorization.redirect().refused(browser, Fault::SCOPE).await;
     };
     let asked = AuthorizationRequest { scope: scope.text(), ..authorization.asked.clone() };
     let (scope, authorization) = (&asked.scope, &Authorization { asked: &asked, ..*authorization });
@@ -49,7 +49,7 @@ pub(super) async fn decide(
         }
     }
     if must_not_ask {
-        return authorization.redirect().refused(browser, Fault::NOT_ASKED);
+        return authorization.redirect().refused(browser, Fault::NOT_ASKED).await;
     }
     ask(browser, authorization, login)
 }
@@ -153,7 +153,7 @@ pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<P
     let is_allowed =
         form.get("answer") == Some("approve") && ticked.iter().any(|part| part != ScopeWord::OFFLINE);
     if !is_allowed {
-        return authorization.redirect().denied(&browser);
+        return authorization.redirect().denied(&browser).await;
     }
     let scope = ticked.join(" ");
     if !authorization.is_always_asked() {
@@ -196,5 +196,5 @@ async fn allow(
     let log = &browser.request.shared.observer.log;
     let line = log.line(Level::Info, "A client was let in").display("principal", &login.principal);
     line.text("client", &authorization.redirect_target.name()).send();
-    authorization.redirect().allowed(browser, code.expose())
+    authorization.redirect().allowed(browser, code.expose()).await
 }

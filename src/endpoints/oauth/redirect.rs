@@ -50,23 +50,31 @@ impl<'a> Authorization<'a> {
 
 impl Redirect<'_> {
     /// The client gets a code.
-    pub(super) fn allowed(&self, browser: &Browser<'_>, code: &str) -> Result<Response<Payload>, Error> {
-        self.answer(browser, Outcome::Approved, &[("code", code)])
+    pub(super) async fn allowed(
+        &self,
+        browser: &Browser<'_>,
+        code: &str,
+    ) -> Result<Response<Payload>, Error> {
+        self.answer(browser, Outcome::Approved, &[("code", code)]).await
     }
 
     /// Somebody was asked, and said no.
-    pub(super) fn denied(&self, browser: &Browser<'_>) -> Result<Response<Payload>, Error> {
-        self.answer(browser, Outcome::Denied, &[("error", "access_denied")])
+    pub(super) async fn denied(&self, browser: &Browser<'_>) -> Result<Response<Payload>, Error> {
+        self.answer(browser, Outcome::Denied, &[("error", "access_denied")]).await
     }
 
     /// What the client asks for cannot be. Nobody has decided anything.
-    pub(super) fn refused(&self, browser: &Browser<'_>, fault: Fault) -> Result<Response<Payload>, Error> {
+    pub(super) async fn refused(
+        &self,
+        browser: &Browser<'_>,
+        fault: Fault,
+    ) -> Result<Response<Payload>, Error> {
         let Fault(error, description) = fault;
         let outcome = Outcome::Faulty(description);
-        self.answer(browser, outcome, &[("error", error), ("error_description", description)])
+        self.answer(browser, outcome, &[("error", error), ("error_description", description)]).await
     }
 
-    fn answer(
+    async fn answer(
         &self,
         browser: &Browser<'_>,
         outcome: Outcome<'_>,
@@ -78,19 +86,26 @@ impl Redirect<'_> {
         let goes_on =
             !matches!(outcome, Outcome::Faulty(_)) || client.is_vouched_for_at(redirect_target, config);
         // To a redirect that answers a form, Chrome holds the policy of the page that it was on.
-        if goes_on && !browser.request.is_post() {
-            return browser.lead_to(target.as_str());
-        }
-        let name = redirect_target.name();
-        let view = PassingOn {
-            gateway: browser.gateway(),
-            client: Shown::name(&client.name),
-            outcome,
-            goes_on,
-            redirect_target: shown_target(redirect_target, &name),
-            target: &target,
+        let mut response = if goes_on && !browser.request.is_post() {
+            browser.lead_to(target.as_str())?
+        } else {
+            let name = redirect_target.name();
+            let view = PassingOn {
+                gateway: browser.gateway(),
+                client: Shown::name(&client.name),
+                outcome,
+                goes_on,
+                redirect_target: shown_target(redirect_target, &name),
+                target: &target,
+            };
+            browser.show(pages::passing_on(&view))
         };
-        Ok(browser.show(pages::passing_on(&view)))
+        // Cookies know no port (RFC 6265 §8.5): whatever listens at another one of the gateway's host would get that of the login,
+        // and could allow itself all that its user may.
+        if is_at_host_of(&target, &config.base) {
+            browser.end_login(&mut response).await?;
+        }
+        Ok(response)
     }
 
     fn target(&self, issuer: &str, answer: &[(&str, &str)]) -> Result<Url, Error> {
@@ -104,6 +119,11 @@ impl Redirect<'_> {
         }
         Ok(url)
     }
+}
+
+fn is_at_host_of(target: &Url, base: &str) -> bool {
+    let base = Url::parse(base);
+    matches!(target.scheme(), "http" | "https") && base.is_ok_and(|base| base.host() == target.host())
 }
 
 /// A redirect target as people see it; `name` is what it is called.
