@@ -99,6 +99,18 @@ fn is_of_listed_host(id: &str, config: &OauthConfig) -> bool {
     }
 }
 
+/// Whether no document at `id` could let its client in: the config lists hosts, and neither `id` nor `redirect_uri`, where the client
+/// asks to be answered, is at one of them, or on the user's own machine. Nothing has to be fetched to know that.
+pub fn is_refused_unread(id: &str, redirect_uri: Option<&str>, config: &OauthConfig) -> bool {
+    let may_be_sent_to = |uri: &str| {
+        RedirectTarget::of(uri, &config.redirect_schemes).is_ok_and(|target| is_let_in(id, &target, config))
+    };
+    matches!(config.registration, Registration::Hosts(_))
+        && url(id).is_some()
+        && !is_of_listed_host(id, config)
+        && redirect_uri.is_some_and(|uri| !may_be_sent_to(uri))
+}
+
 /// Whether the config in force lets a client have what it was allowed before. `target` is what its grant calls the place where it
 /// was sent back to: `None` of a grant that another gateway has begun a moment ago, by a config that let it.
 pub fn may_keep(id: &str, target: Option<&str>, config: &OauthConfig) -> bool {

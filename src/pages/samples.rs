@@ -17,9 +17,23 @@ fn at(day: u64, minute: u64) -> SystemTime {
 
 /// Each page, by the name of its picture.
 pub(super) fn samples() -> Vec<(&'static str, Page)> {
-    let to_sign_in = SignIn { gateway: GATEWAY, form: FORM, name: "", is_by_token: false, failure: None };
+    let to_sign_in = SignIn {
+        gateway: GATEWAY,
+        form: FORM,
+        name: "",
+        has_tokens: true,
+        is_by_token: false,
+        failure: None,
+    };
     let refused = SignIn { name: "alice", failure: Some(NotSignedIn::Wrong), ..to_sign_in };
-    let to_sign_in = SignIn { gateway: GATEWAY, form: FORM, name: "", is_by_token: false, failure: None };
+    let to_sign_in = SignIn {
+        gateway: GATEWAY,
+        form: FORM,
+        name: "",
+        has_tokens: true,
+        is_by_token: false,
+        failure: None,
+    };
     let [docs, db, tickets] = ["docs", "db", "tickets"].map(Shown::name);
     let whole = [
         ScopeChoice { value: "mcp", meaning: ScopeMeaning::All, is_checked: true },

@@ -17,6 +17,8 @@ pub struct SignIn<'a> {
     pub form: Form<'a>,
     /// The name that was tried, for the next try.
     pub name: &'a str,
+    /// There are tokens by which somebody can sign in.
+    pub has_tokens: bool,
     /// The last try was one with a token.
     pub is_by_token: bool,
     /// Why the last try did not succeed.

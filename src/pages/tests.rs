@@ -24,8 +24,14 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
     let text = text.trim_end_matches(['\u{202e}', '\u{0}']);
     let failures = [None, Some(NotSignedIn::Wrong), Some(NotSignedIn::TooOften), Some(NotSignedIn::Busy)];
     let sign_ins = failures.map(|failure| {
-        let view =
-            SignIn { gateway: text, form: form(text), name: text, is_by_token: failure.is_none(), failure };
+        let view = SignIn {
+            gateway: text,
+            form: form(text),
+            name: text,
+            has_tokens: true,
+            is_by_token: failure.is_none(),
+            failure,
+        };
         ("sign in", sign_in(&view))
     });
     let redirect_targets =

@@ -36,6 +36,10 @@ pub enum WayOn {
     Connections,
     /// Nothing but asking.
     AskOperator,
+    /// Nothing but saying so.
+    TellOperator,
+    /// Ask for the program to be added to this key of the config.
+    AskToAdd(&'static str),
 }
 
 impl<'a> Trouble<'a> {

@@ -433,6 +433,74 @@ async fn nobody_is_sent_anywhere_as_long_as_it_is_not_known_who_asks() {
 }
 
 #[tokio::test]
+async fn a_page_says_who_can_let_a_program_in_and_nothing_is_looked_up_for_one_that_may_not_come() {
+    let mut world = World::start().await;
+    let elsewhere = world.registered("https://app.example/cb").await;
+    let uris = ["https://claude.ai/cb", "https://app.example/cb"];
+    let (_, both) = world.register(&json!({ "redirect_uris": uris })).await;
+    let both = both["client_id"].as_str().unwrap().to_owned();
+    let mut listed = config(&world.tls);
+    listed["proxy"]["auth"]["registration"] = json!(["claude.ai"]);
+    world.gate.reload(listed);
+    let not_listed = |host: &str| {
+        format!("Only programs at hosts that the gateway lists may come; this one is answered at {host}.")
+    };
+    let add = "Whoever runs this gateway can add it to <code>registration</code>.".to_owned();
+    let evil = "https://evil.example/client.json";
+    for (id, redirect_uri, detail) in [
+        (evil, "https://evil.example/cb", not_listed("evil.example")),
+        (evil, "https://evil.example:8443/cb", not_listed("evil.example:8443")),
+        (evil, "zed://cb", "Only programs at hosts that the gateway lists may come.".to_owned()),
+        (&elsewhere, "https://app.example/cb", not_listed("app.example")),
+        (&both, "https://app.example/cb", not_listed("app.example")),
+    ] {
+        let page = world.browser().get(&target(&asking(id, redirect_uri))).await;
+        assert_trouble(&page);
+        assert!(page.body.contains(&detail) && page.body.contains(&add), "{redirect_uri} {page:?}");
+    }
+    assert_eq!(world.internet.resolved(), 0);
+    // What may come by its redirect is looked up, wherever its document is. Adding it anew would bring the same document.
+    for (id, redirect_uri) in [
+        ("https://nowhere.example/client.json", "http://localhost/cb"),
+        ("https://nowhere.example/other.json", "https://claude.ai/cb"),
+    ] {
+        let page = world.browser().get(&target(&asking(id, redirect_uri))).await;
+        assert_trouble(&page);
+        let detail = "The gateway could not look up nowhere.example, where this program describes itself (unresolved).";
+        let is_told = page.body.contains(detail) && page.body.contains("Tell whoever runs this gateway.");
+        assert!(is_told && !page.body.contains("add it anew"), "{redirect_uri} {page:?}");
+    }
+    assert_eq!(world.internet.resolved(), 2);
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_where_there_are_some() {
+    let mut world = World::start().await;
+    assert!(world.browser().get("/oauth/login").await.asks_for("token"));
+    let mut without = config(&world.tls);
+    let _ = without["proxy"]["auth"].as_object_mut().unwrap().remove("tokens");
+    world.gate.reload(without);
+    let page = world.browser().get("/oauth/login").await;
+    assert!(is_sign_in(&page) && !page.body.contains("use a token"), "{page:?}");
+}
+
+#[tokio::test]
+async fn what_a_client_asks_for_in_vain_is_named() {
+    let world = World::start().await;
+    let redirect_uri = "https://app.example/cb";
+    let id = world.registered(redirect_uri).await;
+    let mut browser = world.browser();
+    let asked = |more| target(&with(asking(&id, redirect_uri), [more]));
+    let refused = browser.get(&asked(("resource", Some("https://other.example/mcp")))).await;
+    let no_place = format!("resource is no place of this gateway: it has to begin with {BASE}");
+    assert!(refused.body.contains(&no_place), "{refused:?}");
+    let page = browser.get(&asked(("scope", Some("server:none tag:\"x\" tag:<b> offline_access")))).await;
+    let refused = log_in(&mut browser, &page, "alice").await;
+    let unknown = "Nothing of this scope is known here: server:none tag:&#60;b&#62;<";
+    assert!(refused.body.contains(unknown), "{refused:?}");
+}
+
+#[tokio::test]
 async fn documents_that_are_no_good_are_counted_by_what_is_wrong_with_them() {
     let world = World::start().await;
     world.internet.set("inside.example", &[&["10.0.0.1"]]);

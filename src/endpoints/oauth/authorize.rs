@@ -17,7 +17,7 @@ use super::{
     consent::decide,
     form::Form,
     places::{self, LONGEST_SCOPE},
-    redirect::{Fault, Redirect},
+    redirect::{Fault, Redirect, fault},
 };
 use crate::{
     body::Payload,
@@ -49,7 +49,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
             WayOn::AddAnew,
         ));
     };
-    let client = match browser.client(id).await? {
+    let client = match browser.client(id, form.get("redirect_uri")).await? {
         Ok(client) => client,
         Err(page) => return Ok(page),
     };
@@ -66,7 +66,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         }
     };
     let Some(redirect_target) = client.redirect_target(redirect_uri, request.config) else {
-        return Ok(browser.unknown_redirect(redirect_uri));
+        return Ok(browser.unknown_redirect(&client, redirect_uri));
     };
     let state = form.get("state").filter(|state| state.len() <= LONGEST_STATE);
     let redirect = Redirect { client: &client, redirect_target: &redirect_target, redirect_uri, state };
@@ -120,41 +120,40 @@ fn checked(
 fn well_formed(request: &OauthRequest<'_>, form: &Form) -> Result<([u8; 32], String), Fault> {
     match form.get("response_type") {
         Some("code") => {}
-        None => return Err(Fault("invalid_request", "response_type is missing.")),
-        Some(_) => return Err(Fault("unsupported_response_type", "response_type has to be code.")),
+        None => return Err(fault("invalid_request", "response_type is missing.")),
+        Some(_) => return Err(fault("unsupported_response_type", "response_type has to be code.")),
     }
     if form.get("response_mode").is_some_and(|mode| mode != "query") {
-        return Err(Fault("invalid_request", "response_mode has to be query."));
+        return Err(fault("invalid_request", "response_mode has to be query."));
     }
     if form.get("request").is_some() {
-        return Err(Fault("request_not_supported", "Requests in a JWT are not taken."));
+        return Err(fault("request_not_supported", "Requests in a JWT are not taken."));
     }
     if form.get("request_uri").is_some() {
-        return Err(Fault("request_uri_not_supported", "Requests at a URI are not taken."));
+        return Err(fault("request_uri_not_supported", "Requests at a URI are not taken."));
     }
     if form.get("state").is_some_and(|state| state.len() > LONGEST_STATE) {
-        return Err(Fault("invalid_request", "state is longer than 1,024 bytes."));
+        return Err(fault("invalid_request", "state is longer than 1,024 bytes."));
     }
     // Without a method it would be "plain", by which whoever sees the request has what redeems the code.
     let challenge = match (form.get("code_challenge"), form.get("code_challenge_method")) {
         (Some(challenge), Some("S256")) => challenge,
-        (None, _) => return Err(Fault("invalid_request", "code_challenge is missing (PKCE).")),
-        (Some(_), _) => return Err(Fault("invalid_request", "code_challenge_method has to be S256.")),
+        (None, _) => return Err(fault("invalid_request", "code_challenge is missing (PKCE).")),
+        (Some(_), _) => return Err(fault("invalid_request", "code_challenge_method has to be S256.")),
     };
     let mut bytes = [0; 33];
     let decoded = URL_SAFE_NO_PAD.decode_slice(challenge, &mut bytes);
     let (32, Some(challenge)) = (decoded.unwrap_or_default(), bytes.first_chunk::<32>()) else {
-        return Err(Fault("invalid_request", "code_challenge is no SHA-256 in base64url."));
+        return Err(fault("invalid_request", "code_challenge is no SHA-256 in base64url."));
     };
     let resource = match form.get("resource") {
         None if request.config.require_resource => {
-            return Err(Fault("invalid_target", "resource is missing (RFC 8707)."));
+            return Err(fault("invalid_target", "resource is missing (RFC 8707)."));
         }
-        asked => places::canonical(request, asked)
-            .ok_or(Fault("invalid_target", "resource is no place of this gateway."))?,
+        asked => places::canonical(request, asked).ok_or_else(|| Fault::no_place(&request.config.base))?,
     };
     if form.get("scope").is_some_and(|scope| scope.len() > LONGEST_SCOPE) {
-        return Err(Fault("invalid_scope", "scope is longer than 1,024 bytes."));
+        return Err(fault("invalid_scope", "scope is longer than 1,024 bytes."));
     }
     Ok((*challenge, resource))
 }

@@ -7,15 +7,16 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::OauthRequest;
 use crate::{
     body::{Payload, response::empty},
-    config::{Level, RedirectTarget},
+    config::{Level, RedirectTarget, Registration, is_same_redirect},
     error::{Error, ErrorKind},
     identity::login::{
         grants::{ClientGrant, Grants, PageLogin},
         keys::{NoKey, Purpose},
     },
     oauth::{
-        Client, NotFound,
+        Client, NotAClient, NotFound,
         flow::{AuthorizationRequest, Flows, new_name},
+        is_refused_unread,
         registration::Registrar,
     },
     pages::{
@@ -24,6 +25,7 @@ use crate::{
         csrf::{Csrf, FormOf, Purpose as FormPurpose},
     },
     secret::Secret,
+    upstream::document::{DocumentUrl, NotFetched},
 };
 
 /// Somebody's browser at the pages.
@@ -183,7 +185,8 @@ impl<'a> Browser<'a> {
     ) -> Result<Response<Payload>, Error> {
         let csrf = self.csrf_field(FormPurpose::SignIn, None, flow)?;
         let form = Form { csrf: &csrf, flow };
-        let view = SignIn { gateway: self.gateway(), form, name, is_by_token, failure };
+        let has_tokens = self.request.live.config.credentials.iter().any(|credential| !credential.is_tenant);
+        let view = SignIn { gateway: self.gateway(), form, name, has_tokens, is_by_token, failure };
         Ok(self.show(pages::sign_in(&view)))
     }
 
@@ -209,9 +212,17 @@ impl<'a> Browser<'a> {
         self.show(pages::trouble(&Trouble::over(self.gateway(), self.request.id.as_str())))
     }
 
-    /// The client of this id, or the page that says why it is none.
-    pub(super) async fn client(&self, id: &str) -> Result<Result<Arc<Client>, Response<Payload>>, Error> {
-        Ok(find_client(self.request, id).await?.map_err(|why| self.unknown_client(why)))
+    /// The client of this id, which asks to be answered at `redirect_uri`, or the page that says why it is none.
+    pub(super) async fn client(
+        &self,
+        id: &str,
+        redirect_uri: Option<&str>,
+    ) -> Result<Result<Arc<Client>, Response<Payload>>, Error> {
+        if is_refused_unread(id, redirect_uri, self.request.config) {
+            return Ok(Err(self.not_let_in(redirect_uri)));
+        }
+        let found = find_client(self.request, id).await?;
+        Ok(found.map_err(|why| self.unknown_client(id, redirect_uri, why)))
     }
 
     /// The client of a request that was checked a while ago, and where that leads, or the page that says why it cannot be any more: the
@@ -220,32 +231,72 @@ impl<'a> Browser<'a> {
         &self,
         asked: &AuthorizationRequest,
     ) -> Result<Result<(Arc<Client>, RedirectTarget), Response<Payload>>, Error> {
-        let client = match self.client(&asked.client_id).await? {
+        let client = match self.client(&asked.client_id, Some(&asked.redirect_uri)).await? {
             Ok(client) => client,
             Err(page) => return Ok(Err(page)),
         };
         let target = client.redirect_target(&asked.redirect_uri, self.request.config);
-        Ok(target.map(|target| (client, target)).ok_or_else(|| self.unknown_redirect(&asked.redirect_uri)))
+        Ok(match target {
+            Some(target) => Ok((client, target)),
+            None => Err(self.unknown_redirect(&client, &asked.redirect_uri)),
+        })
     }
 
     /// The page that says that nobody is sent to `redirect_uri`.
-    pub(super) fn unknown_redirect(&self, redirect_uri: &str) -> Response<Payload> {
+    pub(super) fn unknown_redirect(&self, client: &Client, redirect_uri: &str) -> Response<Payload> {
+        if client.redirect_uris.iter().any(|named| is_same_redirect(named, redirect_uri)) {
+            return self.not_let_in(Some(redirect_uri));
+        }
         let sentence = "This program asks to be answered at an address that it did not name before.";
         self.trouble(sentence, Some(redirect_uri), WayOn::AddAnew)
     }
 
     /// What there is to say where a client is not found.
-    fn unknown_client(&self, why: NotFound) -> Response<Payload> {
-        let (sentence, detail) = match why {
-            NotFound::Unknown => ("This program is not known here.", None),
-            NotFound::NotAllowed => ("Programs of this kind are not let in here.", None),
-            NotFound::Document(why) if why.is_for_now() => {
-                ("What this program says of itself cannot be read at the moment.", Some(why.name()))
+    fn unknown_client(&self, id: &str, redirect_uri: Option<&str>, why: NotFound) -> Response<Payload> {
+        let why = match why {
+            NotFound::Unknown => {
+                return self.trouble("This program is not known here.", None, WayOn::AddAnew);
             }
-            NotFound::Document(why) => ("What this program says of itself cannot be used.", Some(why.name())),
+            NotFound::NotAllowed => return self.not_let_in(redirect_uri),
+            NotFound::Document(why) => why,
         };
-        let is_for_now = matches!(why, NotFound::Document(why) if why.is_for_now());
-        self.trouble(sentence, detail, if is_for_now { WayOn::StartAgain } else { WayOn::AddAnew })
+        let host = DocumentUrl::parse(id).map(|url| url.host().to_owned()).unwrap_or_default();
+        let begin = match why {
+            NotAClient::NotFetched(NotFetched::Unresolved) => {
+                format!("The gateway could not look up {host}, where this program describes itself")
+            }
+            NotAClient::NotFetched(_) => {
+                format!("The gateway could not read {host}, where this program describes itself")
+            }
+            _ => format!("The gateway cannot use what {host} says of this program"),
+        };
+        let detail = format!("{begin} ({}).", why.name());
+        let (sentence, way_on) = match why.is_for_now() {
+            true => ("What this program says of itself cannot be read at the moment.", WayOn::StartAgain),
+            false => ("What this program says of itself cannot be used.", WayOn::TellOperator),
+        };
+        self.trouble(sentence, Some(&detail), way_on)
+    }
+
+    /// The page for a program that the config does not let come, or not to where it asks to be answered.
+    fn not_let_in(&self, redirect_uri: Option<&str>) -> Response<Payload> {
+        let config = self.request.config;
+        let (detail, key) = match &config.registration {
+            Registration::Hosts(_) => {
+                let target =
+                    redirect_uri.and_then(|uri| RedirectTarget::of(uri, &config.redirect_schemes).ok());
+                let rule = "Only programs at hosts that the gateway lists may come";
+                let detail = match target.filter(|target| !target.is_allowed(&config.registration)) {
+                    Some(target) => format!("{rule}; this one is answered at {}.", target.name()),
+                    None => format!("{rule}."),
+                };
+                (detail, "registration")
+            }
+            Registration::Open | Registration::Off => {
+                ("Only programs that the gateway's config names may come.".to_owned(), "clients")
+            }
+        };
+        self.trouble("Programs of this kind are not let in here.", Some(&detail), WayOn::AskToAdd(key))
     }
 
     /// The answer that shows a page.

@@ -32,7 +32,10 @@ pub(super) async fn decide(
     must_not_ask: bool,
 ) -> Result<Response<Payload>, Error> {
     let Some(scope) = places::asked_scope(browser.request, &authorization.asked.scope) else {
-        return authorization.redirect().refused(browser, Fault::SCOPE).await;
+        return authorization
+            .redirect()
+            .refused(browser, Fault::unknown_scope(&authorization.asked.scope))
+            .await;
     };
     let asked = AuthorizationRequest { scope: scope.text(), ..authorization.asked.clone() };
     let (scope, authorization) = (&asked.scope, &Authorization { asked: &asked, ..*authorization });

@@ -4,27 +4,52 @@
 //! any other address, which anybody can register, there is a link: else the gateway would be what makes people trust that address
 //! (RFC 9700 §4.11.2).
 
+use std::borrow::Cow;
+
 use http::Response;
 use url::Url;
 
 use super::browser::{Authorization, Browser};
 use crate::{
     body::Payload,
-    config::RedirectTarget,
+    config::{RedirectTarget, ScopeWord},
     error::{Error, ErrorKind},
     oauth::Client,
     pages::{self, Outcome, PassingOn, Shown},
 };
 
+/// Words of a scope that an answer repeats.
+const MOST_WORDS: usize = 8;
+
 /// What is wrong with a request, for the client: `error`, and `error_description`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Fault(pub(super) &'static str, pub(super) &'static str);
+#[derive(Debug, Clone)]
+pub(super) struct Fault(&'static str, Cow<'static, str>);
+
+/// One that is always told alike.
+pub(super) const fn fault(error: &'static str, description: &'static str) -> Fault {
+    Fault(error, Cow::Borrowed(description))
+}
 
 impl Fault {
-    /// The config may have lost a server meanwhile, or the client never knew which there are.
-    pub(super) const SCOPE: Self = Self("invalid_scope", "Nothing of this scope is known here.");
-    pub(super) const NOBODY: Self = Self("login_required", "Nobody is signed in.");
-    pub(super) const NOT_ASKED: Self = Self("consent_required", "Nobody has allowed this before.");
+    pub(super) const NOBODY: Self = fault("login_required", "Nobody is signed in.");
+    pub(super) const NOT_ASKED: Self = fault("consent_required", "Nobody has allowed this before.");
+
+    /// There is no such place, as is seen without a look at which servers there are.
+    pub(super) fn no_place(base: &str) -> Self {
+        let description = format!("resource is no place of this gateway: it has to begin with {base}");
+        Self("invalid_target", description.into())
+    }
+
+    /// The config may have lost a server meanwhile, or the client never knew which there are. Of its words, those are repeated that may
+    /// stand in an answer (RFC 6749 §4.1.2.1).
+    pub(super) fn unknown_scope(scope: &str) -> Self {
+        let is_plain = |word: &&str| {
+            !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
+        };
+        let words = scope.split(' ').filter(|word| *word != ScopeWord::OFFLINE).filter(is_plain);
+        let words = words.take(MOST_WORDS).collect::<Vec<_>>().join(" ");
+        Self("invalid_scope", format!("Nothing of this scope is known here: {words}").into())
+    }
 }
 
 /// Where an answer goes.
@@ -70,8 +95,8 @@ impl Redirect<'_> {
         fault: Fault,
     ) -> Result<Response<Payload>, Error> {
         let Fault(error, description) = fault;
-        let outcome = Outcome::Faulty(description);
-        self.answer(browser, outcome, &[("error", error), ("error_description", description)]).await
+        let outcome = Outcome::Faulty(&description);
+        self.answer(browser, outcome, &[("error", error), ("error_description", &description)]).await
     }
 
     async fn answer(
