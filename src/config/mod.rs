@@ -53,7 +53,7 @@ pub use crate::config::{
     names::{is_format, user_name_fault},
     oauth::{OauthClient, OauthConfig, Registration, ScopeTags},
     read::{context::Unread, reference::Env},
-    redirect::{RedirectFault, RedirectTarget, is_at, is_same_redirect},
+    redirect::{LONGEST_REDIRECT_URI, RedirectFault, RedirectTarget, is_at, is_same_redirect},
     report::{
         problem::{Problem, Severity},
         schema::schema,

@@ -7,7 +7,7 @@ use url::{Host, Url};
 use crate::config::oauth::Registration;
 
 /// Bytes of one at most: as much as a browser's address takes, with room for an answer.
-const LONGEST: usize = 2048;
+pub const LONGEST_REDIRECT_URI: usize = 2048;
 
 /// What is at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum RedirectFault {
 impl RedirectTarget {
     /// What is at the other end of a redirect URI, where programs have these `schemes`.
     pub fn of(uri: &str, schemes: &[String]) -> Result<Self, RedirectFault> {
-        if uri.len() > LONGEST {
+        if uri.len() > LONGEST_REDIRECT_URI {
             return Err(RedirectFault::TooLong);
         }
         let is_plain = uri.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -317,7 +317,7 @@ mod tests {
             "intent://x",
             "CURSOR://x",
             "cursor-evil://x",
-            &format!("https://a.example/{}", "x".repeat(LONGEST)),
+            &format!("https://a.example/{}", "x".repeat(LONGEST_REDIRECT_URI)),
         ] {
             assert_eq!(of(bad), None, "{bad}");
         }

@@ -218,7 +218,7 @@ impl LoginRequest<'_> {
             }
             NotRefreshed::Down => Error::logins_not_kept(),
         })?;
-        let user = issued.principal.name().and_then(|name| live.user_of_grant(name, issued.fingerprint));
+        let user = live.user_of_grant(&issued.principal, issued.fingerprint);
         Ok((user.ok_or(ErrorKind::InvalidToken)?, issued))
     }
 

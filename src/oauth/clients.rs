@@ -114,10 +114,9 @@ pub fn is_refused_unread(id: &str, redirect_uri: Option<&str>, config: &OauthCon
 /// Whether the config in force lets a client have what it was allowed before. `target` is what its grant calls the place where it
 /// was sent back to: `None` of a grant that another gateway has begun a moment ago, by a config that let it.
 pub fn may_keep(id: &str, target: Option<&str>, config: &OauthConfig) -> bool {
-    // It may have been of the config.
-    let is_of_its_own = id.starts_with(OauthConfig::REGISTERED_CLIENT) || url(id).is_some();
+    // Each stream asks this again and again: what costs least comes first. One that is of no kind may have been of the config.
     config.client(id).is_some()
-        || is_of_its_own
+        || (id.starts_with(OauthConfig::REGISTERED_CLIENT) || url(id).is_some())
             && match target {
                 Some(name) => RedirectTarget::named(name, &config.redirect_schemes)
                     .is_some_and(|target| is_let_in(id, &target, config)),

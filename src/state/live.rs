@@ -22,10 +22,7 @@ use crate::{
     error::{Error, ErrorKind},
     identity::{
         Admission, Caller, Identity, Principal, Proof,
-        login::{
-            Logins, access_token, fingerprint::Fingerprint, grant_id::GrantId, opened_tokens::OpenedTokens,
-            session_token,
-        },
+        login::{Logins, access_token, fingerprint::Fingerprint, opened_tokens::OpenedTokens, session_token},
         presented::{Claim, Presented},
         token_table::TokenTable,
         verifier::{Identified, Verifier},
@@ -128,8 +125,8 @@ impl CallerEntry {
 
 impl Live {
     /// Builds the state for `snapshot`. Connections and keys of `previous` are taken over where the config left them as
-    /// they were; `process_key` binds sessions when the config names no key. Credentials expire by `clock`; session tokens are
-    /// those of `logins`.
+    /// they were; `process_key` binds sessions when the config names no key. Credentials expire by `clock`; session
+    /// tokens and access tokens are those of `logins`.
     pub fn build(
         snapshot: Arc<Snapshot>,
         previous: Option<&Self>,
@@ -239,8 +236,8 @@ impl Live {
     }
 
     /// The credential behind what a request presents. One without a token, or with a malformed one, pays for a look-up too: all
-    /// refusals take the same time, but for those of a session token or a password. `address` is where it comes from, `opened` what is
-    /// known of session tokens.
+    /// refusals take the same time, but for those of a session token, an access token or a password. `address` is where it comes from,
+    /// `opened` what is known of session tokens and access tokens.
     pub fn identify<'a>(
         &'a self,
         presented: &'a Result<Presented<'_>, ErrorKind>,
@@ -291,7 +288,7 @@ impl Live {
         !self.config.users.is_empty()
     }
 
-    /// Ends the logins of users that the config does not have, or with another password.
+    /// Ends the logins of users and tokens that the config does not have, or with another secret, and what they allowed clients.
     pub fn keep_logins(&self) {
         if let Some(grants) = self.logins.grants() {
             grants.keep(|principal, fingerprint| self.has_principal(principal, fingerprint));
@@ -343,22 +340,18 @@ impl Live {
 
     /// A principal of the config, as the first of its credentials has it.
     pub fn identity_named(&self, principal: &Principal) -> Option<&Arc<Identity>> {
-        self.slots_of(principal).first().map(|slot| &self.callers[*slot].identity)
+        self.first_of(principal).map(|entry| &entry.identity)
     }
 
     /// Whom a principal of the config counts for.
     pub fn owner_of(&self, principal: &Principal) -> Option<&Arc<Owner>> {
-        self.slots_of(principal).first().map(|slot| &self.callers[*slot].owner)
+        self.first_of(principal).map(|entry| &entry.owner)
     }
 
-    fn has_grant(&self, grant: GrantId) -> bool {
-        self.logins.grants().is_some_and(|grants| grants.has(grant, self.clock.now()))
-    }
-
-    /// The slot of a user who still has this password.
-    fn slot_by_password(&self, user: &Principal, fingerprint: Fingerprint) -> Option<usize> {
-        let slot = *self.slots_of(user).first()?;
-        (self.fingerprint(slot) == Some(fingerprint)).then_some(slot)
+    /// Its first credential. Whoever found a decoy that has its name is somebody else.
+    fn first_of(&self, principal: &Principal) -> Option<&CallerEntry> {
+        let mut entries = self.slots_of(principal).iter().map(|slot| &self.callers[*slot]);
+        entries.find(|entry| !entry.identity.is_decoy)
     }
 
     /// What tokens know the password of the user at this index by, or the token that is there; `None` as long as logins are not
@@ -392,8 +385,8 @@ impl Live {
     }
 
     /// The user of a grant, who may still log in, and with the password of the grant.
-    pub fn user_of_grant(&self, name: &str, fingerprint: Fingerprint) -> Option<LoginUser<'_>> {
-        self.user(name).filter(|user| self.fingerprint(user.slot) == Some(fingerprint))
+    pub fn user_of_grant(&self, principal: &Principal, fingerprint: Fingerprint) -> Option<LoginUser<'_>> {
+        self.slot_of_login(principal, fingerprint).and_then(|slot| self.user_in(slot))
     }
 
     /// The caller at this index, or who has no credential.

@@ -348,3 +348,22 @@ async fn an_access_token_opens_its_place_and_what_it_began_goes_on_until_its_gra
     assert!(found_in(&off, &good).is_none());
     assert_eq!(off.loss(&admission), Some(Revocation::Token), "nobody acts for others any more");
 }
+
+#[test]
+fn a_name_counts_as_its_tokens_do_and_not_as_a_decoy_among_them() {
+    let decoy = |value: &str| json!({ "value": value, "decoy": true });
+    let live = live(&json!({
+        "proxy": { "auth": { "tokens": {
+            "ci": [decoy("a-decoy-that-is-long-enough"), "the-token-of-ci-that-is-long"],
+            "bait": decoy("another-decoy-that-is-long"),
+        } } },
+        "mcpServers": { "s0": { "url": "http://127.0.0.1:1/" } },
+    }));
+    let ci = Principal::Token("ci".into());
+    let (identity, owner) = (live.identity_named(&ci).unwrap(), live.owner_of(&ci).unwrap());
+    let [of_decoy, of_token] = live.slots_of(&ci) else { panic!("two of one name") };
+    assert!(live.callers[*of_decoy].identity.is_decoy && !identity.is_decoy);
+    assert!(Arc::ptr_eq(owner, &live.callers[*of_token].owner));
+    let bait = Principal::Token("bait".into());
+    assert!(live.identity_named(&bait).is_none() && live.owner_of(&bait).is_none());
+}

@@ -27,7 +27,7 @@ use super::{
     table::View,
 };
 use crate::{
-    config::{LoginTerms, ScopeTags},
+    config::{LONGEST_REDIRECT_URI, LoginTerms, ScopeTags},
     identity::principal::Principal,
     secret::Secret,
 };
@@ -186,7 +186,7 @@ impl Grants {
     /// What somebody allowed a client by a request that no other has the name of: a code, for which the client gets a grant. A request
     /// has one code: the same again for who allows the same, and none once it was used.
     pub async fn begin_code(&self, request: &str, new: NewCode, now: SystemTime) -> Result<Secret, NoCode> {
-        if !new.client.fits() || new.redirect_uri.len() > 2_048 {
+        if !new.client.fits() || new.redirect_uri.len() > LONGEST_REDIRECT_URI {
             return Err(NoCode::TooLong);
         }
         let (code, id) = self.code_key.code(request);
@@ -347,12 +347,6 @@ impl Grants {
         }
     }
 
-    /// What a client was allowed, if there is such a grant and this process has heard of it.
-    pub fn client_of(&self, id: GrantId, now: SystemTime) -> Option<Arc<ClientGrant>> {
-        let grant = self.view.grant(id).filter(|grant| now < grant.over())?;
-        grant.kind.client().cloned()
-    }
-
     /// Something comes by a grant. Costs a request no lock.
     pub fn note_use(&self, id: GrantId, now: SystemTime) {
         self.view.uses.note(id, now);
@@ -411,9 +405,17 @@ impl Grants {
     }
 
     /// Whether there is such a grant: neither revoked nor over. Of one that is in a file, this process may not have heard yet:
-    /// nobody has a token of it who did not log in.
+    /// nobody has a token of it who did not log in. And what a client was allowed by it, if this process has heard of it.
+    pub fn find(&self, id: GrantId, now: SystemTime) -> (bool, Option<Arc<ClientGrant>>) {
+        match self.view.kind(id, now) {
+            Some(kind) => (kind.is_some(), kind.and_then(|kind| kind.client().cloned())),
+            None => (self.has_file(), None),
+        }
+    }
+
+    /// The first half of [`Self::find`].
     pub fn has(&self, id: GrantId, now: SystemTime) -> bool {
-        self.view.has(id, now).unwrap_or(self.has_file())
+        self.find(id, now).0
     }
 
     /// Whether a grant was revoked while tokens of it have not ended.

@@ -1,6 +1,7 @@
 //! Grants in memory: all there are, or, beside a file, what was last read of it. Requests and streams look at nothing else.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     convert::Infallible,
     sync::Arc,
@@ -222,11 +223,13 @@ impl View {
         revoked.recent.contains(&id) || revoked.settled.contains(&id)
     }
 
-    /// Whether a grant is there and not over; `None` if nothing is known of it.
-    pub(super) fn has(&self, id: GrantId, now: SystemTime) -> Option<bool> {
+    /// What a grant is for that is neither revoked nor over, within `None` if it is; `None` if nothing is known of it.
+    pub(super) fn kind(&self, id: GrantId, now: SystemTime) -> Option<Option<GrantKind>> {
         let table = self.table.lock();
-        let is_revoked = table.revoked.contains_key(&id).then_some(false);
-        is_revoked.or_else(|| table.grants.get(&id).map(|grant| now < grant.over()))
+        if table.revoked.contains_key(&id) {
+            return Some(None);
+        }
+        table.grants.get(&id).map(|grant| (now < grant.over()).then(|| grant.kind.clone()))
     }
 
     /// Who a refresh token is of, if it ever was one of a grant of this kind. `is_by_key` says whether the key made it.
@@ -275,8 +278,13 @@ impl View {
         };
         let mut there: Vec<_> = table.grants.values().filter(is_shown).collect();
         let count = there.len();
-        there.sort_unstable_by_key(|grant| std::cmp::Reverse((grant.began, grant.id.bytes())));
-        there.truncate(most);
+        let last_first = |grant: &&Grant| Reverse((grant.began, grant.id.bytes()));
+        // Logins wait for the table meanwhile: only those that are shown are sorted.
+        if most < count {
+            there.select_nth_unstable_by_key(most, last_first);
+            there.truncate(most);
+        }
+        there.sort_unstable_by_key(last_first);
         (there.iter().map(|grant| (grant.principal.clone(), self.summary(grant))).collect(), count)
     }
 

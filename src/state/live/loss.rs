@@ -46,16 +46,13 @@ impl Live {
                 found = match &identity.proof {
                     Proof::Nothing => None,
                     Proof::StaticToken(digest) => self.tokens.find_digest(digest),
-                    Proof::Session { grant, fingerprint } => {
-                        let is_over = !self.has_grant(*grant) || !identity.is_valid_at(self.clock.now());
-                        self.slot_by_password(&identity.principal, *fingerprint).filter(|_| !is_over)
-                    }
-                    Proof::Access { grant, fingerprint } => {
-                        // The token may have expired: what it began goes on as long as the grant.
-                        let is_over = !self.has_grant(*grant)
-                            || !identity.is_valid_at(self.clock.now())
-                            || !self.still_allows(identity, *grant);
-                        self.slot_of_login(&identity.principal, *fingerprint).filter(|_| !is_over)
+                    // The token may have expired: what it began goes on as long as the grant.
+                    Proof::Session { grant, fingerprint } | Proof::Access { grant, fingerprint } => {
+                        let (is_there, client) = self.grant(*grant);
+                        let goes_on = is_there
+                            && identity.is_valid_at(self.clock.now())
+                            && self.still_allows(identity, client.as_deref());
+                        self.slot_of_login(&identity.principal, *fingerprint).filter(|_| goes_on)
                     }
                     Proof::Password(_) => {
                         let slot = self.slots_of(&identity.principal).first().copied();

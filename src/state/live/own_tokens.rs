@@ -66,7 +66,7 @@ impl Live {
 
     /// The user of a session token, with the password of the login.
     fn by_session(&self, claims: &SessionClaims, opened: &OpenedTokens) -> Option<Caller> {
-        let slot = self.slot_by_password(&Principal::User(Arc::clone(&claims.user)), claims.fingerprint);
+        let slot = self.slot_of_login(&Principal::User(Arc::clone(&claims.user)), claims.fingerprint);
         let proof = Proof::Session { grant: claims.grant, fingerprint: claims.fingerprint };
         let identity = self.callers[slot?].identity.proved_by(proof, claims.grant_ends);
         Some(Caller { identity: opened.shared(claims.grant, identity), slot })
@@ -90,10 +90,10 @@ impl Live {
         let config = self.config.oauth.as_ref()?;
         let AccessClaims { principal, grant, fingerprint, client_id, resource, scope, .. } = claims;
         let slot = self.slot_of_login(principal, *fingerprint)?;
-        let client = self.logins.grants().and_then(|grants| grants.client_of(*grant, self.clock.now()));
+        let (_, client) = self.grant(*grant);
         let allowed = Allowed {
             client_id: Arc::clone(client_id),
-            receiver: client.map(|client| Arc::clone(&client.redirect_host)),
+            receiver: client.as_ref().map(|client| Arc::clone(&client.redirect_host)),
             base: Arc::clone(&config.base),
             audience: Audience::of(resource, &config.base)?,
             scope: Scope::parse(scope, config.scope_tags),
@@ -101,16 +101,21 @@ impl Live {
         let proof = Proof::Access { grant: *grant, fingerprint: *fingerprint };
         let identity = self.callers[slot].identity.proved_by(proof, claims.grant_ends);
         let identity = Identity { allowed: Some(Arc::new(allowed)), ..identity };
-        self.still_allows(&identity, *grant).then_some((identity, slot))
+        self.still_allows(&identity, client.as_deref()).then_some((identity, slot))
+    }
+
+    /// Whether there is a grant that is not over, and what a client was allowed by it, as far as this process has heard of it.
+    pub(super) fn grant(&self, id: GrantId) -> (bool, Option<Arc<ClientGrant>>) {
+        self.logins.grants().map_or((false, None), |grants| grants.find(id, self.clock.now()))
     }
 
     /// Whether the config still lets the client in that was allowed something, if one acts, and has the place by which it was found.
-    pub(super) fn still_allows(&self, identity: &Identity, grant: GrantId) -> bool {
+    /// `client` is what its grant says.
+    pub(super) fn still_allows(&self, identity: &Identity, client: Option<&ClientGrant>) -> bool {
         let (Some(allowed), Some(config)) = (&identity.allowed, &self.config.oauth) else {
             return identity.allowed.is_none();
         };
-        let client = self.logins.grants().and_then(|grants| grants.client_of(grant, self.clock.now()));
-        let target = client.as_ref().map(|client| &*client.redirect_host);
+        let target = client.map(|client| &*client.redirect_host);
         allowed.base == config.base && may_keep(&allowed.client_id, target, config)
     }
 

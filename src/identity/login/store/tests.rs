@@ -20,7 +20,7 @@ use crate::{
             Logins,
             fingerprint::Fingerprint,
             grant_id::GrantId,
-            grants::{Grants, Issued, NotRefreshed, NotWritten, RefreshOf, Token},
+            grants::{GrantKind, Grants, Issued, NotRefreshed, NotWritten, RefreshOf, Token},
             refresh_token::{GrantSecret, RefreshToken},
             session_token::SessionClaims,
         },
@@ -304,7 +304,7 @@ async fn an_older_version_is_copied_before_it_becomes_a_newer_one() {
     let mut database = Database::open(&place.state, &keys, &migrations, opening).unwrap();
     let view = View::default();
     database.follow(&view).unwrap();
-    assert_eq!(view.has(login.grant, at(1)), Some(true));
+    assert_eq!(view.kind(login.grant, at(1)), Some(Some(GrantKind::Session)));
     let version = |path: &Path| -> i64 {
         Connection::open(path).unwrap().query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap()
     };
