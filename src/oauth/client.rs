@@ -9,6 +9,17 @@ use crate::{config::OauthClient, secret::Secret};
 
 /// Bytes of a client's name that are kept: what is longer is cut.
 pub(super) const LONGEST_NAME: usize = 128;
+/// Redirect URIs of one client, unless it is of the config.
+pub(super) const MOST_REDIRECTS: usize = 20;
+
+/// Whether a client that says this of itself asks for codes: what it leaves out, or empty, is for codes (RFC 7591 §2). It may list
+/// whatever else it can do elsewhere: VS Code lists what is for devices.
+pub(super) fn asks_for_codes(grant_types: Option<&[String]>, response_types: Option<&[String]>) -> bool {
+    let has = |list: Option<&[String]>, word: &str| {
+        list.is_none_or(|list| list.is_empty() || list.iter().any(|other| other == word))
+    };
+    has(grant_types, "authorization_code") && has(response_types, "code")
+}
 
 /// A program that asks for tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]

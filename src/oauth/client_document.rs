@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::client::{Client, ClientAuth, ClientKind, cut};
+use super::client::{Client, ClientAuth, ClientKind, MOST_REDIRECTS, asks_for_codes, cut};
 use crate::{
     identity::login::attempts::Attempts,
     ledger::AddressBlock,
@@ -19,8 +19,6 @@ use crate::{
 
 /// Bytes of a document at most.
 const LONGEST: usize = 16 * 1024;
-/// Redirect URIs of one client.
-const MOST_REDIRECTS: usize = 20;
 /// Documents that are kept, and failures.
 const MOST: usize = 1000;
 /// How long a document is kept at least and at most, whatever its host says.
@@ -54,9 +52,14 @@ impl NotAClient {
         NotFetched::ALL.map(Self::NotFetched).into_iter().chain(read).map(Self::name)
     }
 
-    /// Whether it may be otherwise a moment later, and says nothing of the client.
+    /// Whether it may be otherwise a moment later, and says nothing of the client. A name without an address is of these: nobody
+    /// can tell it from a resolver that does not answer.
     pub fn is_for_now(self) -> bool {
-        matches!(self, Self::NotFetched(NotFetched::Busy | NotFetched::Timeout | NotFetched::Unreachable))
+        let Self::NotFetched(why) = self else { return false };
+        match why {
+            NotFetched::Busy | NotFetched::Unresolved | NotFetched::Unreachable | NotFetched::Timeout => true,
+            NotFetched::NotPublic | NotFetched::Redirect | NotFetched::NotADocument => false,
+        }
     }
 
     /// As metrics and log call it.
@@ -104,11 +107,7 @@ pub fn parse(url: &DocumentUrl, body: &[u8]) -> Result<Client, NotAClient> {
         Some(method) if method.starts_with("client_secret_") => return Err(NotAClient::HasSecret),
         Some(_) => return Err(NotAClient::UnknownProof),
     }
-    // Whatever else a client can do elsewhere: VS Code lists what is for devices.
-    let has = |list: &Option<Vec<String>>, word: &str| {
-        list.as_ref().is_none_or(|list| list.iter().any(|other| other == word))
-    };
-    if !has(&said.grant_types, "authorization_code") || !has(&said.response_types, "code") {
+    if !asks_for_codes(said.grant_types.as_deref(), said.response_types.as_deref()) {
         return Err(NotAClient::NoCodes);
     }
     let name = cut(said.client_name.trim());
@@ -303,6 +302,11 @@ mod tests {
         ] {
             assert_eq!(parsed(&document), Err(why), "{document}");
         }
+        // As one that registers itself may leave them empty.
+        assert!(
+            parsed(&with("grant_types", json!([]))).is_ok()
+                && parsed(&with("response_types", json!([]))).is_ok()
+        );
         let twice = format!(r#"{{"client_id":"https://x.example/x",{}"#, &document().to_string()[1..]);
         assert_eq!(parse(&url(URL).unwrap(), twice.as_bytes()), Err(NotAClient::Malformed));
         assert_eq!(url("https://example.com/"), None);

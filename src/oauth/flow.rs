@@ -17,8 +17,11 @@ use crate::identity::login::{grants::CODE_KEPT, keys::NoKey};
 pub const GOOD: Duration = Duration::from_secs(60 * 60);
 /// How far clocks of two gateways may differ.
 const LEEWAY: Duration = Duration::from_secs(60);
-/// Bytes of what is sealed at most: a form has room for it.
-const LONGEST: usize = 12 * 1024;
+/// Bytes of what is sealed at most.
+const LONGEST: usize = 11 * 1024;
+/// Bytes of it then, of which a form has to have room for so many.
+pub const LONGEST_SEALED: usize = (NONCE_LEN + LONGEST + TAG).div_ceil(3) * 4;
+const TAG: usize = 16;
 
 // As long as a request is good, it is known whether it has had its code.
 const _: () = assert!(GOOD.as_secs() + 2 * LEEWAY.as_secs() <= CODE_KEPT.as_secs());
@@ -80,7 +83,7 @@ impl Flows {
 
     /// The request that is in it, if it is for the browser of this cookie, and was made not too long ago.
     pub fn open(&self, sealed: &str, cookie: &str, now: SystemTime) -> Option<AuthorizationRequest> {
-        if sealed.len() > 2 * LONGEST {
+        if sealed.len() > LONGEST_SEALED {
             return None;
         }
         let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).ok()?);
@@ -172,7 +175,7 @@ mod tests {
             scope: "o".repeat(1024),
             ..request()
         };
-        assert!(flows.seal(&longest, "cookie").unwrap().len() < 12 * 1024);
+        assert!(flows.seal(&longest, "cookie").unwrap().len() <= LONGEST_SEALED);
         let longer = AuthorizationRequest { state: Some("s".repeat(LONGEST)), ..request() };
         assert_eq!(flows.seal(&longer, "cookie"), Err(NoKey));
     }

@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::client::{Client, ClientAuth, ClientKind, cut};
+use super::client::{Client, ClientAuth, ClientKind, MOST_REDIRECTS, asks_for_codes, cut};
 use crate::{
     config::{OauthConfig, RedirectTarget},
     secret::Secret,
@@ -24,8 +24,6 @@ pub const LONGEST_ID: usize = 1400;
 pub const LONGEST_REQUEST: usize = 8 * 1024;
 
 const MAC: usize = 16;
-/// Redirect URIs of one client.
-const MOST_REDIRECTS: usize = 20;
 
 /// Why a client is not registered: `error` of the answer (RFC 7591 §3.2.2), and what to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,10 +121,7 @@ impl Registrar {
         }
         let request: Request = serde_json::from_slice(body)
             .map_err(|_| bad_metadata("The body is no JSON object as RFC 7591 has it."))?;
-        let wants = |list: &Option<Vec<String>>, word: &str| {
-            list.as_ref().is_none_or(|list| list.is_empty() || list.iter().any(|other| other == word))
-        };
-        if !wants(&request.grant_types, "authorization_code") || !wants(&request.response_types, "code") {
+        if !asks_for_codes(request.grant_types.as_deref(), request.response_types.as_deref()) {
             return Err(bad_metadata("Only clients that ask for codes can register here."));
         }
         let method = match request.token_endpoint_auth_method.as_deref() {

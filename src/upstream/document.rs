@@ -324,13 +324,14 @@ impl Documents {
     }
 
     async fn connect(&self, origin: &Origin, addresses: &[IpAddr]) -> Option<UpstreamSocket> {
-        for address in addresses.iter().take(MOST_ADDRESSES) {
+        let tried = &addresses[..addresses.len().min(MOST_ADDRESSES)];
+        for (at, address) in tried.iter().enumerate() {
             let connecting = async {
                 let tcp = self.internet.connect(SocketAddr::new(*address, PORT)).await?;
                 origin.over(tcp).await
             };
             // The last may take all the time that is left.
-            let patience = if addresses.len() > 1 { EACH_ADDRESS } else { MOST_TIME };
+            let patience = if at + 1 == tried.len() { MOST_TIME } else { EACH_ADDRESS };
             if let Ok(Ok(transport)) = timeout(patience, connecting).await {
                 return Some(transport);
             }

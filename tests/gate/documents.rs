@@ -236,6 +236,15 @@ async fn documents_that_do_not_come_keep_nobody_from_those_that_do() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_address_of_a_host_has_all_the_time_that_is_left() {
+    let (internet, _host, documents) = internet().await;
+    internet.set("app.example", &[&["93.184.216.34", "93.184.216.35", "93.184.216.36"]]);
+    // None of them says anything. The first two are given up, the last one is still being tried when the time is over.
+    assert_eq!(documents.fetch(&url(URL), MOST, from("192.0.2.1")).await, Err(NotFetched::Timeout));
+    assert_eq!(internet.connected().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_says_nothing_is_left_after_five_seconds() {
     let (_, host, documents) = internet().await;
     // Real time: none, the clock of this test is paused and goes on by itself.

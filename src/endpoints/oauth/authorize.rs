@@ -37,7 +37,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         Err(fault) => {
             return Ok(browser.trouble(
                 "This request cannot be read.",
-                Some(&fault.to_string()),
+                Some(fault.sentence()),
                 WayOn::AddAnew,
             ));
         }

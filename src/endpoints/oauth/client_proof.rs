@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind},
-    oauth::{Client, NotAClient, NotFound},
+    oauth::{Client, NotFound},
     secret::Secret,
 };
 
@@ -56,7 +56,7 @@ pub(super) async fn proved(
     let client = match found {
         Ok(client) => client,
         // Its host may answer in a moment. A client that is told that it is none throws away what it has.
-        Err(NotFound::Document(NotAClient::NotFetched(why))) => {
+        Err(NotFound::Document(why)) if why.is_for_now() => {
             let cause = format!("the metadata document of a client does not come: {}", why.name());
             return Err(ErrorKind::Unavailable.with_cause(cause));
         }

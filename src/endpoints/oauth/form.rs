@@ -1,8 +1,11 @@
 //! Fields of forms and of queries (WHATWG URL §5.1): the only reading of them at the endpoints of OAuth.
 
-use std::fmt;
-
 use zeroize::Zeroizing;
+
+use crate::oauth::flow;
+
+// The pages' forms carry what a client asks for, and a few fields beside it.
+const _: () = assert!(flow::LONGEST_SEALED + 1024 <= Form::MOST);
 
 /// The fields of a form, or of a query. Some are secrets, so that it cannot be shown, and is wiped when it is dropped.
 pub struct Form(Vec<(Zeroizing<String>, Zeroizing<String>)>);
@@ -20,15 +23,15 @@ pub enum FormFault {
     Text,
 }
 
-/// For `error_description`.
-impl fmt::Display for FormFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl FormFault {
+    /// For `error_description`, and for pages.
+    pub fn sentence(self) -> &'static str {
+        match self {
             Self::Type => "The body has to be a form: send Content-Type: application/x-www-form-urlencoded.",
             Self::Twice => "A parameter is there twice.",
             Self::TooLong => "There are more parameters, or longer ones, than this takes.",
             Self::Text => "A parameter is no text.",
-        })
+        }
     }
 }
 

@@ -61,14 +61,7 @@ impl Refusal {
 
 impl From<FormFault> for Refusal {
     fn from(fault: FormFault) -> Self {
-        Self::request(match fault {
-            FormFault::Type => {
-                "The body has to be a form: send Content-Type: application/x-www-form-urlencoded."
-            }
-            FormFault::Twice => "A parameter is there twice.",
-            FormFault::TooLong => "There are more parameters, or longer ones, than this takes.",
-            FormFault::Text => "A parameter is no text.",
-        })
+        Self::request(fault.sentence())
     }
 }
 

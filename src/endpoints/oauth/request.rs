@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     identity::{Caller, Identity},
     ledger::{AddressBlock, Owner},
+    oauth::registration,
     observe::RequestId,
     state::{GatewayState, Live},
 };
@@ -51,7 +52,7 @@ impl<'a> OauthRequest<'a> {
     /// Most bytes of a body.
     pub fn most_body(endpoint: OauthEndpoint) -> usize {
         match endpoint {
-            OauthEndpoint::Register => 8 * 1024,
+            OauthEndpoint::Register => registration::LONGEST_REQUEST,
             _ => Form::MOST,
         }
     }
