@@ -50,7 +50,7 @@ impl NotSignedIn {
 impl fmt::Display for NotSignedIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Wrong => "Name or password is wrong.",
+            Self::Wrong => "Name, password or token is wrong.",
             Self::TooOften => "Too many tries. Wait a minute, then try again.",
             Self::Busy => "Many people sign in at this moment. Try again in a few seconds.",
         })

@@ -117,14 +117,19 @@ try {
     await at.goto(programs[0].authorize());
     const known = await fields(at);
     const form = { ...known, csrf: csrf && known.csrf, "scope:mcp": "on", answer: "approve" };
+    const answered = at.waitForResponse((response) => response.url() === `${GATE}/oauth/consent`);
     // By the protocol: no script of the page may do so, and none is there.
     await at.evaluate(([form, entries]) => {
       document.body.innerHTML = form;
       for (const [name, value] of entries) document.forms[0].elements[name].value = value;
       document.forms[0].submit();
     }, [formOf("/oauth/consent", form), Object.entries(form)]);
-    await until(async () => (await at.title()).startsWith("Sign in"), "the page of the sign-in again");
-    note(`consent without a sign-in, with ${csrf || "no"} field`, null);
+    const status = (await answered).status();
+    await until(async () => !await at.locator("form[action$='/oauth/consent']").count().catch(() => 1), "the answer to the form");
+    await at.waitForLoadState();
+    const [title, text] = [await at.title(), at.url() + await at.content()];
+    const is = text.includes("code=") ? "a code came" : title.startsWith("Sign in") ? null : `${status}, and then: ${title}`;
+    note(`consent without a sign-in, with ${csrf || "no"} field`, is);
     await stranger.close();
   }
 
