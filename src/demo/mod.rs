@@ -1,7 +1,8 @@
-//! The MCP server that `sluicegate demo` puts behind the gateway: something to call before anything is configured.
+//! What `sluicegate demo` puts around the gateway, so that there is something to try before anything is configured: the MCP server
+//! behind it, and with `--oauth` a program that its user lets in. It has no part in the gateway.
 //!
-//! It speaks every published version of MCP over HTTP, so that any client can try the gateway with it: Streamable HTTP on
-//! `/mcp` (2025-03-26 to 2026-07-28) and HTTP+SSE on `/sse` and `/message` (2024-11-05). It has no part in the gateway.
+//! The server speaks every published version of MCP over HTTP, so that any client can try the gateway with it: Streamable HTTP on
+//! `/mcp` (2025-03-26 to 2026-07-28) and HTTP+SSE on `/sse` and `/message` (2024-11-05).
 
 mod modern;
 mod program;
