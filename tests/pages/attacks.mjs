@@ -120,13 +120,15 @@ try {
     const answered = at.waitForResponse((response) => response.url() === `${GATE}/oauth/consent`);
     // By the protocol: no script of the page may do so, and none is there.
     await at.evaluate(([form, entries]) => {
+      document.title = "sent";
       document.body.innerHTML = form;
       for (const [name, value] of entries) document.forms[0].elements[name].value = value;
       document.forms[0].submit();
     }, [formOf("/oauth/consent", form), Object.entries(form)]);
     const status = (await answered).status();
-    await until(async () => !await at.locator("form[action$='/oauth/consent']").count().catch(() => 1), "the answer to the form");
-    await at.waitForLoadState();
+    // The page before it, and what Chromium calls one that it has no title of yet.
+    const isOld = (title) => title === "sent" || title.startsWith("Loading ");
+    await until(async () => !isOld(await at.title().catch(() => "sent")), "the page behind the form");
     const [title, text] = [await at.title(), at.url() + await at.content()];
     const is = text.includes("code=") ? "a code came" : title.startsWith("Sign in") ? null : `${status}, and then: ${title}`;
     note(`consent without a sign-in, with ${csrf || "no"} field`, is);
