@@ -46,22 +46,22 @@ macro_rules! kinds {
             pub const ALL: &'static [Self] = &[$(Self::$kind),*];
 
             /// Status of the response.
-            pub fn status(self) -> StatusCode {
+            pub const fn status(self) -> StatusCode {
                 match self { $(Self::$kind => StatusCode::$status,)* }
             }
 
             /// `error` in the body, `reason` in the log and in `auth_refused_total`.
-            pub fn code(self) -> &'static str {
+            pub const fn code(self) -> &'static str {
                 match self { $(Self::$kind => $code,)* }
             }
 
             /// The sentence for a human, which says how to mend it.
-            pub fn sentence(self) -> &'static str {
+            pub const fn sentence(self) -> &'static str {
                 match self { $(Self::$kind => $sentence,)* }
             }
 
             /// Which side has to act.
-            pub fn side(self) -> Side {
+            pub const fn side(self) -> Side {
                 match self { $(Self::$kind => Side::$side,)* }
             }
         }
@@ -83,6 +83,10 @@ kinds! {
     InvalidToken: Client, UNAUTHORIZED, "invalid_token", "The token is not valid.";
     /// A user's name and password of which one is wrong. Which one, nobody learns.
     InvalidCredentials: Client, UNAUTHORIZED, "invalid_credentials", "The name or the password is wrong.";
+    /// A client of OAuth that is none, or did not prove that it is the one. Clients register anew if they are told so with this status.
+    InvalidClient: Client, UNAUTHORIZED, "invalid_client", "There is no such client, or it did not prove that it is the one. Register it anew.";
+    /// A code or a refresh token of a client that brings nothing.
+    InvalidGrant: Client, BAD_REQUEST, "invalid_grant", "It is not valid, its time is over, it was used, or it is of another client.";
     /// `?token=` while `proxy.auth.queryToken` is off.
     QueryTokenDisabled: Client, UNAUTHORIZED, "query_token_disabled", "Tokens in the query string are not accepted here: send Authorization: Bearer <token>.";
     /// A valid token without a grant for this server.
@@ -179,6 +183,15 @@ impl Error {
     /// The sentence for a human, which says how to mend it.
     pub fn sentence(&self) -> &str {
         self.requirement.as_deref().unwrap_or_else(|| self.kind.sentence())
+    }
+
+    /// What `Retry-After` says, where it is worth to try again.
+    pub fn retry_after(&self) -> Option<u32> {
+        match self.kind {
+            ErrorKind::Unavailable | ErrorKind::Stopped | ErrorKind::CallerLimit => Some(5),
+            ErrorKind::RateLimited | ErrorKind::GuessLimited => Some(self.retry_after.unwrap_or(1)),
+            _ => None,
+        }
     }
 
     /// The server was stopped, or is disabled.

@@ -110,8 +110,35 @@ impl Drop for AuditWriter {
 
 /// `msg` of a line.
 const MSG: &str = "Audit";
-/// Why a refresh is refused that ends its login.
-const REPLAYED: &str = "refresh_token_reused";
+
+/// What came a second time, and so ended all that had come of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// A refresh token of a session.
+    SessionRefresh,
+    /// A refresh token of a client.
+    ClientRefresh,
+    /// A code of a client.
+    Code,
+}
+
+impl Replay {
+    /// The key of the config that refuses it. That a code is good once is nothing that a config says.
+    fn rule(self) -> Option<&'static str> {
+        match self {
+            Self::SessionRefresh => Some("proxy.auth.sessions.reuseGrace"),
+            Self::ClientRefresh => Some("proxy.auth.refreshReuseGrace"),
+            Self::Code => None,
+        }
+    }
+
+    fn reason(self) -> &'static str {
+        match self {
+            Self::SessionRefresh | Self::ClientRefresh => "refresh_token_reused",
+            Self::Code => "code_reused",
+        }
+    }
+}
 
 /// What was decided.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,10 +164,10 @@ enum Asked {
     Manage(ManageAsk),
     /// The same at an admin listener on loopback, where no token is asked for.
     Local,
-    /// A login.
+    /// A login, or a change of what came of one.
     Login,
-    /// A refresh, with a token that was used before.
-    Replay,
+    /// What was had before, with what was used before.
+    Replay(Replay),
 }
 
 /// What the audit knows of one request, until its line is written.
@@ -190,15 +217,15 @@ impl AuditedRequest {
         self.identity = Some(Arc::clone(identity));
     }
 
-    /// This user has logged in by it.
+    /// It is this user's or token's, who has logged in by it, got something for a client, or ended what came of that.
     pub fn set_login(&mut self, identity: &Arc<Identity>) {
         self.asked = Some(Asked::Login);
         self.set_identity(identity);
     }
 
-    /// A refresh token of this user was used again by it.
-    pub fn set_replay(&mut self, identity: &Arc<Identity>) {
-        self.asked = Some(Asked::Replay);
+    /// What this user or token was given was used again by it.
+    pub fn set_replay(&mut self, identity: &Arc<Identity>, replay: Replay) {
+        self.asked = Some(Asked::Replay(replay));
         self.set_identity(identity);
     }
 
@@ -244,9 +271,12 @@ impl AuditedRequest {
     /// Begins the line of what was decided, if anything was. `failure` is what the request failed with.
     pub(super) fn line(&self, failure: Option<ErrorKind>) -> Option<LogLine<'_>> {
         let decision = self.decision();
-        let is_replay = matches!(self.asked, Some(Asked::Replay));
+        let replay = match self.asked {
+            Some(Asked::Replay(replay)) => Some(replay),
+            _ => None,
+        };
         let (verdict, reason) = match (failure.filter(|kind| self.is_denial(*kind)), &decision) {
-            _ if is_replay => (Verdict::Deny, None),
+            _ if replay.is_some() => (Verdict::Deny, None),
             (Some(kind), _) => (Verdict::Deny, Some(kind)),
             // A tool that does not exist for the caller: the answer is one of JSON-RPC, and the request did not fail.
             (None, Some(Decision::Deny { kind, .. })) => (Verdict::Deny, Some((*kind).into())),
@@ -279,9 +309,9 @@ impl AuditedRequest {
                 .opt("client", identity.client());
         }
         line = line.opt("server", self.server().map(|name| &**name));
-        line = match (reason.and_then(rule_of_refusal), &decision) {
+        let key = replay.and_then(Replay::rule).or(reason.and_then(rule_of_refusal));
+        line = match (key, &decision) {
             (Some(key), _) => line.plain("rule", key),
-            (None, _) if is_replay => line.plain("rule", "proxy.auth.sessions.reuseGrace"),
             (None, _) if matches!(self.asked, Some(Asked::Local)) => line.plain("rule", "proxy.admin"),
             (None, Some(decision)) if decision.is_allow() == (verdict == Verdict::Allow) => {
                 self.add_rule(line, decision.rule())
@@ -292,7 +322,7 @@ impl AuditedRequest {
         // The answer is no refusal, or one that says less.
         let more = match decision.as_ref().map(Decision::rule) {
             Some(Rule::Decoy) => Some(Rule::Decoy.word()),
-            _ => is_replay.then_some(REPLAYED),
+            _ => replay.map(Replay::reason),
         };
         Some(line.opt("reason", more.or(reason.map(ErrorKind::code))))
     }
@@ -317,7 +347,7 @@ impl AuditedRequest {
         }
         let ask = match self.asked.as_ref()? {
             Asked::Local => return Some(Decision::Allow { rule: Rule::AnyToken }),
-            Asked::Login | Asked::Replay => return None,
+            Asked::Login | Asked::Replay(_) => return None,
             Asked::Manage(what) => Ask::Manage(*what),
             Asked::Server(name) => Ask::server(name),
         };
@@ -329,7 +359,7 @@ impl AuditedRequest {
     fn is_denial(&self, kind: ErrorKind) -> bool {
         let is_known = self.identity.is_some();
         match (kind, kind.status()) {
-            (_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => true,
+            (_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) | (ErrorKind::InvalidGrant, _) => true,
             // Somebody guesses.
             (ErrorKind::RateLimited | ErrorKind::GuessLimited, _) => !is_known,
             // A session that is another's, or a server that is not there.
@@ -359,6 +389,7 @@ fn rule_of_refusal(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::QueryTokenDisabled => Some("proxy.auth.queryToken"),
         ErrorKind::InvalidToken | ErrorKind::GuessLimited => Some("proxy.auth.tokens"),
         ErrorKind::InvalidCredentials => Some("proxy.auth.users"),
+        ErrorKind::InvalidClient => Some("proxy.auth.clients"),
         ErrorKind::Unauthorized => Some(Rule::NoCredential.word()),
         _ => None,
     }

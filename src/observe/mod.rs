@@ -12,7 +12,7 @@ mod recurring;
 mod request_id;
 mod trace;
 
-pub use audit::{Audit, AuditedRequest};
+pub use audit::{Audit, AuditedRequest, Replay};
 pub use end::End;
 pub use health::{Health, ServerFailure};
 pub use log::{Log, LogLine};

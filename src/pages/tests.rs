@@ -75,22 +75,17 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
             PassingOn { gateway: text, client: shown, outcome, goes_on, redirect_target, target: &target };
         ("passing on", passing_on(&view))
     });
-    use WayOn::{
-        AddAnew, AskOperator, AskToAdd, Connections as ToConnections, SignIn as ToSignIn, StartAgain,
-        TellOperator,
-    };
-    let troubles =
-        [AddAnew, StartAgain, ToSignIn, ToConnections, AskOperator, TellOperator, AskToAdd("clients")].map(
-            |way_on| {
-                let view = Trouble {
-                    sentence: "Something is wrong.",
-                    detail: Some(shown),
-                    way_on,
-                    ..Trouble::over(text, "0123456789abcdef")
-                };
-                ("trouble", trouble(&view))
-            },
-        );
+    use WayOn::{AddAnew, AskOperator, AskToAdd, Connections as ToConnections, StartAgain, TellOperator};
+    let all = [AddAnew, StartAgain, ToConnections, AskOperator, TellOperator, AskToAdd("clients")];
+    let troubles = all.map(|way_on| {
+        let view = Trouble {
+            sentence: "Something is wrong.",
+            detail: Some(shown),
+            way_on,
+            ..Trouble::over(text, "0123456789abcdef")
+        };
+        ("trouble", trouble(&view))
+    });
     let grant = ShownGrant {
         id: "0123",
         csrf: text,

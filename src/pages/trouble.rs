@@ -30,8 +30,6 @@ pub enum WayOn {
     AddAnew,
     /// What the program began is over.
     StartAgain,
-    /// Nobody is signed in.
-    SignIn,
     /// Look at what is connected.
     Connections,
     /// Nothing but asking.

@@ -72,13 +72,10 @@ pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
             headers.append(header::WWW_AUTHENTICATE, basic);
         }
     }
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
     match error.kind {
-        ErrorKind::Unavailable | ErrorKind::Stopped | ErrorKind::CallerLimit => {
-            drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5")))
-        }
-        ErrorKind::RateLimited | ErrorKind::GuessLimited => {
-            drop(headers.insert(header::RETRY_AFTER, error.retry_after.unwrap_or(1).into()));
-        }
         ErrorKind::MethodNotAllowed => {
             drop(headers.insert(header::ALLOW, HeaderValue::from_static(methods.allow)));
         }

@@ -13,6 +13,7 @@ use crate::{
     },
     error::{Error, ErrorKind},
     identity::{Caller, presented::Presented},
+    observe::Replay,
     request::{Request, rates},
     state::Live,
 };
@@ -59,7 +60,7 @@ pub(super) async fn answer(
         }
     });
     if let (Some(audited), Some(identity)) = (request.record.audited(), replayed.get()) {
-        audited.set_replay(identity);
+        audited.set_replay(identity, Replay::SessionRefresh);
     }
     let LoginAnswer { response, identity } = match answered {
         Ok(answer) => answer,

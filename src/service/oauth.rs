@@ -31,7 +31,7 @@ pub(super) async fn answer(
         &stranger::whole(request, most, |live| live.config.oauth.is_some()).await?;
     let Some(config) = &live.config.oauth else { return Err(ErrorKind::NotFound.into()) };
     let asked = &*request;
-    let (known, replayed) = (OnceCell::new(), OnceCell::new());
+    let (known, replayed, refused) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
     let oauth = OauthRequest {
         shared: &worker.shared,
         live,
@@ -49,16 +49,24 @@ pub(super) async fn answer(
         },
         known: &known,
         replayed: &replayed,
+        refused: &refused,
     };
     let answering: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(oauth::answer(&oauth, endpoint));
     let answered = answering.await;
+    // Whoever likes may ask for pages, and be refused at them, as often as they like.
+    if known.get().is_none() {
+        request.record.mark_for_gateway();
+    }
     if let Some(audited) = request.record.audited() {
-        if let Some(identity) = replayed.get() {
-            audited.set_replay(identity);
+        if let Some((identity, replay)) = replayed.get() {
+            audited.set_replay(identity, *replay);
         }
         if let Some(identity) = known.get() {
             audited.set_login(identity);
         }
+    }
+    if let (Ok(_), Some(error)) = (&answered, refused.get()) {
+        request.record.failed(error);
     }
     answered.map_err(|error| match error.kind {
         ErrorKind::RateLimited => rates::refusal_of(request, error),

@@ -58,6 +58,7 @@ mod oauth_dashboard;
 mod oauth_flow;
 mod oauth_kills;
 mod oauth_pages;
+mod oauth_seen;
 mod oauth_tokens;
 mod oauth_two_gateways;
 mod observe;

@@ -27,6 +27,7 @@ impl World {
         let mut config = browser::config(&tls, &json!({ "db": { "url": "http://127.0.0.1:9/" } }));
         config["proxy"]["auth"]["users"]["root"] =
             json!({ "passwordHash": CHEAP_HASHES[1], "roles": ["admin"] });
+        config["proxy"]["audit"] = json!({});
         let gate = Gate::start(config).await;
         Self { gate, tls }
     }
@@ -143,6 +144,9 @@ async fn an_operator_sees_what_others_let_in_and_never_a_value() {
     let gone = send(&mut root, &revocation(&page, "nightly")).await;
     assert_eq!(gone.leads_to().as_deref(), Some("/oauth?did=revoked"), "{gone:?}");
     assert!(!root.get("/oauth").await.body.contains("nightly"));
+    let by_root = [("verdict", json!("allow")), ("principal", json!("user:root"))];
+    let path = ("path", json!("/oauth/grants/…/revoke"));
+    world.gate.log.line("Audit", &[&by_root[..], &[path]].concat()).await;
     // A token that logs in at the page has a page of its own.
     let mut ci = world.signed_in(&[("token", CI)]).await;
     let page = ci.get("/oauth").await;
@@ -204,6 +208,31 @@ async fn who_signs_out_is_out_also_with_the_cookie_of_before() {
     let out = alice.submit("/oauth/logout", &[("csrf", &csrf)]).await;
     assert_eq!(out.leads_to().as_deref(), Some("/oauth/login"), "{out:?}");
     assert!(!alice.cookies.contains_key("__Host-sg-login"));
+    let by_alice = [("verdict", json!("allow")), ("principal", json!("user:alice"))];
+    let path = ("path", json!("/oauth/logout"));
+    world.gate.log.line("Audit", &[&by_alice[..], &[path]].concat()).await;
     alice.cookies = before;
     assert_eq!(alice.get("/oauth").await.leads_to().as_deref(), Some("/oauth/login"));
+}
+
+#[tokio::test]
+async fn who_is_no_operator_any_more_revokes_nothing_of_others_and_the_audit_says_who_tried() {
+    let mut world = World::start().await;
+    world.let_in("user:alice", "Claude").await;
+    let (cookies, form) = {
+        let mut root = world.user("root").await;
+        let page = root.get("/oauth").await;
+        (root.cookies.clone(), revocation(&page, "Claude"))
+    };
+    let mut config = browser::config(&world.tls, &json!({ "db": { "url": "http://127.0.0.1:9/" } }));
+    config["proxy"]["auth"]["users"]["root"] = json!({ "passwordHash": CHEAP_HASHES[1] });
+    config["proxy"]["audit"] = json!({});
+    world.gate.reload(config);
+    let mut root = Browser::new(&world.gate, &world.tls);
+    root.cookies = cookies;
+    assert_eq!(send(&mut root, &form).await.status, 400);
+    let denied = [("verdict", json!("deny")), ("principal", json!("user:root"))];
+    let reason = ("reason", json!("insufficient_scope"));
+    world.gate.log.line("Audit", &[&denied[..], &[reason]].concat()).await;
+    assert!(world.user("alice").await.get("/oauth").await.body.contains("Revoke Claude"));
 }

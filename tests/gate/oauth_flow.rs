@@ -301,3 +301,30 @@ async fn what_becomes_of_requests_for_tokens_is_counted() {
     counts("authorization_code", "replayed", 1);
     assert!(!world.gate.metrics().contains("stranger"));
 }
+
+#[tokio::test]
+async fn the_audit_says_what_was_used_again_and_by_which_key_that_is_refused() {
+    let mut world = World::start().await;
+    let mut config = config(&world.tls, &world.server);
+    config["proxy"]["audit"] = json!({});
+    config["proxy"]["auth"]["refreshReuseGrace"] = json!("0s");
+    world.gate.reload(config);
+    let program = world.let_in(&mut world.browser(), "alice").await;
+    let other = world.let_in(&mut world.browser(), "bob").await;
+    assert_eq!(world.refreshed(&program.id, &program.refresh).await.0, 200);
+    assert_eq!(world.refreshed(&program.id, &program.refresh).await.0, 400);
+    assert_eq!(world.token(&redemption(&other.id, &other.code)).await.0, 400);
+    for (principal, reason, rule) in [
+        ("user:alice", "refresh_token_reused", Some("proxy.auth.refreshReuseGrace")),
+        ("user:bob", "code_reused", None),
+    ] {
+        let fields = [
+            ("verdict", json!("deny")),
+            ("principal", json!(principal)),
+            ("reason", json!(reason)),
+            ("path", json!("/token")),
+        ];
+        let line = world.gate.log.line("Audit", &fields).await;
+        assert_eq!(line.get("rule").and_then(Value::as_str), rule, "{line}");
+    }
+}

@@ -833,7 +833,10 @@ async fn a_named_token_logs_in_and_is_out_once_the_config_has_it_no_more() {
             assert_eq!(got.status, 403, "{got:?}");
         }
         let page = browser.submit("/oauth/login", &[("csrf", &csrf), ("flow", &flow), ("token", DEV)]).await;
-        assert!(is_consent(&page) && page.body.contains("token:dev") && !page.body.contains(DEV), "{page:?}");
+        assert!(
+            is_consent(&page) && page.body.contains("the token dev") && !page.body.contains(DEV),
+            "{page:?}"
+        );
         assert!(approve(&mut browser, &page, &["mcp"]).await.answer("code").is_some());
         browser.cookies
     };

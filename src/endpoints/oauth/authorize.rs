@@ -30,8 +30,8 @@ use crate::{
 const LONGEST_STATE: usize = 1024;
 
 /// Answers one.
-pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let browser = Browser::of(request)?;
+pub(super) async fn answer(browser: &Browser<'_>) -> Result<Response<Payload>, Error> {
+    let request = browser.request;
     let form = match request.asked() {
         Ok(form) => form,
         Err(fault) => {
@@ -70,22 +70,22 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
     };
     let state = form.get("state").filter(|state| state.len() <= LONGEST_STATE);
     let redirect = Redirect { client: &client, redirect_target: &redirect_target, redirect_uri, state };
-    let asked = match checked(&browser, &form, &client.id, redirect_uri)? {
+    let asked = match checked(browser, &form, &client.id, redirect_uri)? {
         Ok(asked) => asked,
-        Err(fault) => return redirect.refused(&browser, fault).await,
+        Err(fault) => return redirect.refused(browser, fault).await,
     };
     let authorization = Authorization { client: &client, redirect_target: &redirect_target, asked: &asked };
     let login = match browser.login().await? {
         Some(login) if !has_prompt(&form, "login") => login,
         _ if has_prompt(&form, "none") => {
-            return redirect.refused(&browser, Fault::NOBODY).await;
+            return redirect.refused(browser, Fault::NOBODY).await;
         }
         _ => {
             let flow = browser.seal(&asked)?;
             return browser.sign_in(Some(&flow), "", false, None);
         }
     };
-    decide(&browser, &authorization, &login, has_prompt(&form, "none")).await
+    decide(browser, &authorization, &login, has_prompt(&form, "none")).await
 }
 
 fn has_prompt(form: &Form, word: &str) -> bool {

@@ -1,6 +1,6 @@
 //! What the pages of a login and of a consent share: who is there, with which cookies, and what they are shown.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{cell::Cell, sync::Arc, time::SystemTime};
 
 use http::{HeaderValue, Response, StatusCode, header};
 
@@ -9,9 +9,12 @@ use crate::{
     body::{Payload, response::empty},
     config::{Level, RedirectTarget, Registration, is_same_redirect},
     error::{Error, ErrorKind},
-    identity::login::{
-        grants::{ClientGrant, Grants, PageLogin},
-        keys::{NoKey, Purpose},
+    identity::{
+        Principal,
+        login::{
+            grants::{ClientGrant, Grants, PageLogin},
+            keys::{NoKey, Purpose},
+        },
     },
     oauth::{
         Client, NotAClient, NotFound,
@@ -35,8 +38,8 @@ pub(super) struct Browser<'a> {
     reach: Reach,
     /// By which the browser is known before anybody has logged in.
     flow_cookie: String,
-    /// It has none yet.
-    is_new: bool,
+    /// Whether the answer sets that cookie: it has none yet, or what is made for it now is to be good for as long as it says.
+    sets_flow: Cell<bool>,
     /// The value of the login cookie that it is to have from now on.
     signed_in: Option<HeaderValue>,
     /// The same, if somebody has just logged in.
@@ -60,15 +63,8 @@ impl<'a> Browser<'a> {
             None => new_name().map_err(no_key)?,
         };
         let now = request.live.clock.now();
-        Ok(Self {
-            request,
-            now,
-            reach,
-            flow_cookie,
-            is_new: known.is_none(),
-            signed_in: None,
-            new_login: None,
-        })
+        let sets_flow = Cell::new(known.is_none());
+        Ok(Self { request, now, reach, flow_cookie, sets_flow, signed_in: None, new_login: None })
     }
 
     pub(super) fn grants(&self) -> Result<&'a Grants, Error> {
@@ -127,6 +123,7 @@ impl<'a> Browser<'a> {
 
     /// What a client asks for, sealed for this browser.
     pub(super) fn seal(&self, asked: &AuthorizationRequest) -> Result<String, Error> {
+        self.sets_flow.set(true);
         self.flows()?.seal(asked, &self.flow_cookie).map_err(no_key)
     }
 
@@ -183,6 +180,7 @@ impl<'a> Browser<'a> {
         is_by_token: bool,
         failure: Option<NotSignedIn>,
     ) -> Result<Response<Payload>, Error> {
+        self.sets_flow.set(true);
         let csrf = self.csrf_field(FormPurpose::SignIn, None, flow)?;
         let form = Form { csrf: &csrf, flow };
         let has_tokens = self.request.live.config.credentials.iter().any(|credential| !credential.is_tenant);
@@ -205,6 +203,24 @@ impl<'a> Browser<'a> {
             request_id: self.request.id.as_str(),
         };
         self.show(pages::trouble(&view))
+    }
+
+    /// The page that says that the gateway failed.
+    pub(super) fn failed(&self, error: Error) -> Response<Payload> {
+        let view = Trouble {
+            gateway: self.gateway(),
+            status: error.kind.status(),
+            sentence: error.sentence(),
+            detail: None,
+            way_on: WayOn::AskOperator,
+            request_id: self.request.id.as_str(),
+        };
+        let mut response = self.show(pages::trouble(&view));
+        if let Some(seconds) = error.retry_after() {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        self.request.note_refusal(error);
+        response
     }
 
     /// What a form belongs to is over, or was never asked.
@@ -317,7 +333,7 @@ impl<'a> Browser<'a> {
     }
 
     fn with_cookies(&self, mut response: Response<Payload>) -> Response<Payload> {
-        let flow = self.is_new.then(|| Cookie::Flow.set(self.reach, &self.flow_cookie)).flatten();
+        let flow = self.sets_flow.get().then(|| Cookie::Flow.set(self.reach, &self.flow_cookie)).flatten();
         for cookie in flow.into_iter().chain(self.signed_in.clone()) {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
@@ -361,6 +377,15 @@ pub(super) async fn find_client(
 pub(super) fn registrar(request: &OauthRequest<'_>) -> Result<Registrar, Error> {
     let key = request.shared.logins.key(Purpose::RegisteredClient).map_err(|_| Error::logins_not_kept())?;
     Ok(Registrar::new(&key))
+}
+
+/// A user by name, a token as one.
+pub(super) fn shown_account(principal: &Principal) -> String {
+    match principal {
+        Principal::User(name) => name.to_string(),
+        Principal::Token(name) => format!("the token {name}"),
+        Principal::Nobody | Principal::Tenant(_) => principal.to_string(),
+    }
 }
 
 pub(super) fn no_key(_: NoKey) -> Error {

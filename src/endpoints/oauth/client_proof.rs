@@ -86,10 +86,8 @@ struct Shown {
 
 fn shown(request: &OauthRequest<'_>, form: &Form) -> Result<Shown, Refusal> {
     if form.get("client_assertion").is_some() {
-        return Err(Refusal::new(
-            "invalid_client",
-            "Proofs by JWT are not taken: use client_secret_basic, or none.",
-        ));
+        let description = "Proofs by JWT are not taken: use client_secret_basic, or none.";
+        return Err(Refusal { description, ..Refusal::client(false) });
     }
     let in_form = (form.get("client_id"), form.get("client_secret"));
     let mut fields = request.head.headers.get_all(AUTHORIZATION).iter();

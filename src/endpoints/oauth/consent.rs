@@ -5,8 +5,7 @@ use std::sync::Arc;
 use http::Response;
 
 use super::{
-    OauthRequest,
-    browser::{Authorization, Browser},
+    browser::{Authorization, Browser, shown_account},
     places,
     redirect::{Fault, shown_target},
 };
@@ -78,7 +77,7 @@ fn ask(
     let Authorization { client, asked, .. } = *authorization;
     let flow = browser.seal(asked)?;
     let csrf = browser.csrf_field(Purpose::Consent, Some(login), Some(&flow))?;
-    let account = login.principal.to_string();
+    let account = shown_account(&login.principal);
     let host = DocumentUrl::parse(&client.id).map(|url| url.host().to_owned()).unwrap_or_default();
     let redirect_target = authorization.redirect_target.name();
     let parts = Scope::parse(&asked.scope, browser.request.config.scope_tags).parts();
@@ -128,8 +127,8 @@ fn choice(part: &str) -> ScopeChoice<'_> {
 }
 
 /// The form of that page.
-pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let browser = Browser::of(request)?;
+pub(super) async fn answer_form(browser: &Browser<'_>) -> Result<Response<Payload>, Error> {
+    let request = browser.request;
     if !request.is_post() {
         return Ok(browser.over());
     }
@@ -156,7 +155,7 @@ pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<P
     let is_allowed =
         form.get("answer") == Some("approve") && ticked.iter().any(|part| part != ScopeWord::OFFLINE);
     if !is_allowed {
-        return authorization.redirect().denied(&browser).await;
+        return authorization.redirect().denied(browser).await;
     }
     let scope = ticked.join(" ");
     if !authorization.is_always_asked() {
@@ -167,7 +166,7 @@ pub(super) async fn answer_form(request: &OauthRequest<'_>) -> Result<Response<P
             .await
             .map_err(|_| Error::logins_not_kept())?;
     }
-    allow(&browser, &authorization, &login, &scope).await
+    allow(browser, &authorization, &login, &scope).await
 }
 
 /// Sends the client its code.

@@ -2,11 +2,14 @@
 
 use http::Response;
 
-use super::{OauthRequest, browser::Browser};
+use super::{
+    OauthRequest,
+    browser::{Browser, shown_account},
+};
 use crate::{
     body::Payload,
     config::Level,
-    error::Error,
+    error::{Error, ErrorKind},
     identity::{
         Principal,
         login::grants::{ClientGrant, GrantSummary, PageLogin},
@@ -30,17 +33,17 @@ struct Row {
 }
 
 /// Shows what somebody let in.
-pub(super) async fn show(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let browser = Browser::of(request)?;
+pub(super) async fn show(browser: &Browser<'_>) -> Result<Response<Payload>, Error> {
+    let request = browser.request;
     let Some(login) = browser.login().await? else { return browser.lead_to(LOGIN_PAGE) };
     let grants = browser.grants()?;
     let own = grants.list(&login.principal, browser.now).into_iter();
     let own = own.filter(|summary| summary.kind.client().is_some());
-    let own = rows(&browser, &login, own.map(|summary| (login.principal.clone(), summary)))?;
+    let own = rows(browser, &login, own.map(|summary| (login.principal.clone(), summary)))?;
     let (others, not_shown) = if is_admin(request, &login) {
         let (others, count) = grants.of_others(&login.principal, MOST_OF_OTHERS, browser.now);
         let not_shown = count - others.len();
-        (Some(rows(&browser, &login, others)?), not_shown)
+        (Some(rows(browser, &login, others)?), not_shown)
     } else {
         (None, 0)
     };
@@ -62,23 +65,25 @@ pub(super) async fn show(request: &OauthRequest<'_>) -> Result<Response<Payload>
 }
 
 /// Ends one of them: `/oauth/grants/ID/revoke`.
-pub(super) async fn revoke(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let browser = Browser::of(request)?;
+pub(super) async fn revoke(browser: &Browser<'_>) -> Result<Response<Payload>, Error> {
+    let request = browser.request;
     let Some(login) = browser.login().await? else { return browser.lead_to(LOGIN_PAGE) };
     let path = request.path();
     let path = path.strip_suffix('/').unwrap_or(path);
     let id = path.strip_prefix("/oauth/grants/").and_then(|rest| rest.strip_suffix("/revoke"));
     let form = request.form().ok();
     let field = |name| form.as_ref().and_then(|form| form.get(name));
-    let (Some(id), Some(account)) = (id, field("account")) else { return Ok(not_good(&browser)) };
+    let (Some(id), Some(account)) = (id, field("account")) else { return Ok(not_good(browser)) };
     let object = object(id, account);
     if !browser.is_own_form(Purpose::Revoke, Some(&login), Some(&object), field("csrf"))? {
-        return Ok(not_good(&browser));
+        return Ok(not_good(browser));
     }
     // The field is made for those only who may, and perhaps they may not any more.
-    let Ok(principal) = account.parse::<Principal>() else { return Ok(not_good(&browser)) };
+    let Ok(principal) = account.parse::<Principal>() else { return Ok(not_good(browser)) };
+    browser.note(&login);
     if principal != login.principal && !is_admin(request, &login) {
-        return Ok(not_good(&browser));
+        request.note_refusal(ErrorKind::InsufficientScope);
+        return Ok(not_good(browser));
     }
     let revoked = browser.grants()?.revoke_id(&principal, id).await;
     // It ends here in any case, with all that runs by it.
@@ -94,14 +99,15 @@ pub(super) async fn revoke(request: &OauthRequest<'_>) -> Result<Response<Payloa
 }
 
 /// Ends the login at the pages.
-pub(super) async fn sign_out(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let mut browser = Browser::of(request)?;
+pub(super) async fn sign_out(browser: &mut Browser<'_>) -> Result<Response<Payload>, Error> {
+    let request = browser.request;
     let Some(login) = browser.login().await? else { return browser.lead_to(LOGIN_PAGE) };
     let form = request.form().ok();
     let csrf = form.as_ref().and_then(|form| form.get("csrf"));
     if !browser.is_own_form(Purpose::SignOut, Some(&login), None, csrf)? {
-        return Ok(not_good(&browser));
+        return Ok(not_good(browser));
     }
+    browser.note(&login);
     if let Some(cookie) = browser.login_cookie() {
         // Nothing runs by it that would have to be ended.
         browser.grants()?.end_page(cookie).await.map_err(|_| Error::logins_not_kept())?;
@@ -146,15 +152,6 @@ impl Row {
 /// What a field is made for: the grant, and whose it is.
 fn object(id: &str, account: &str) -> String {
     format!("{id} {account}")
-}
-
-/// A user by name, a token as one.
-fn shown_account(principal: &Principal) -> String {
-    match principal {
-        Principal::User(name) => name.to_string(),
-        Principal::Token(name) => format!("the token {name}"),
-        Principal::Nobody | Principal::Tenant(_) => principal.to_string(),
-    }
 }
 
 fn is_admin(request: &OauthRequest<'_>, login: &PageLogin) -> bool {

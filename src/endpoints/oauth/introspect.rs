@@ -17,14 +17,14 @@ use crate::{body::Payload, config::ADMIN, error::Error, oauth::ClientAuth};
 pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
     let (form, client) = match proved(request, LetIn::Now).await? {
         Ok(proved) => proved,
-        Err(refusal) => return Ok(refusal.into_response()),
+        Err(refusal) => return Ok(refusal.answer(request)),
     };
     // Anybody can be one without a secret.
     if client.auth == ClientAuth::None {
-        return Ok(Refusal::client(false).into_response());
+        return Ok(Refusal::client(false).answer(request));
     }
     let Some(token) = form.get("token") else {
-        return Ok(Refusal::request("token is missing.").into_response());
+        return Ok(Refusal::request("token is missing.").answer(request));
     };
     let live = request.live;
     let is_admin = |client: &crate::config::OauthClient| client.roles.iter().any(|role| role == ADMIN);

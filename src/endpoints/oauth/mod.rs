@@ -22,6 +22,7 @@ mod token;
 
 use http::Response;
 
+use self::browser::Browser;
 pub use self::request::OauthRequest;
 use super::table::OauthEndpoint;
 use crate::{
@@ -32,18 +33,36 @@ use crate::{
 /// Answers it.
 pub async fn answer(request: &OauthRequest<'_>, endpoint: OauthEndpoint) -> Result<Response<Payload>, Error> {
     match endpoint {
-        OauthEndpoint::Authorize => authorize::answer(request).await,
         OauthEndpoint::Token => token::answer(request).await,
         OauthEndpoint::Register => register::answer(request),
         OauthEndpoint::Revoke => revoke::answer(request).await,
         OauthEndpoint::Introspect => introspect::answer(request).await,
-        OauthEndpoint::LogIn => sign_in::answer(request).await,
-        OauthEndpoint::Consent => consent::answer_form(request).await,
-        OauthEndpoint::LogOut => dashboard::sign_out(request).await,
-        OauthEndpoint::Dashboard => dashboard::show(request).await,
-        OauthEndpoint::RevokeGrant => dashboard::revoke(request).await,
         OauthEndpoint::ResourceMetadata => metadata::of_resource(request),
         OauthEndpoint::ServerMetadata => metadata::of_server(request),
         OauthEndpoint::NoMetadata => Err(ErrorKind::NotFound.into()),
+        OauthEndpoint::Authorize
+        | OauthEndpoint::LogIn
+        | OauthEndpoint::Consent
+        | OauthEndpoint::LogOut
+        | OauthEndpoint::Dashboard
+        | OauthEndpoint::RevokeGrant => answer_browser(request, endpoint).await,
     }
+}
+
+/// Answers somebody's browser. What fails is a page too, and has the cookies that were to be set until then.
+async fn answer_browser(
+    request: &OauthRequest<'_>,
+    endpoint: OauthEndpoint,
+) -> Result<Response<Payload>, Error> {
+    let mut browser = Browser::of(request)?;
+    let answered = match endpoint {
+        OauthEndpoint::Authorize => authorize::answer(&browser).await,
+        OauthEndpoint::LogIn => sign_in::answer(&mut browser).await,
+        OauthEndpoint::Consent => consent::answer_form(&browser).await,
+        OauthEndpoint::LogOut => dashboard::sign_out(&mut browser).await,
+        OauthEndpoint::Dashboard => dashboard::show(&browser).await,
+        OauthEndpoint::RevokeGrant => dashboard::revoke(&browser).await,
+        _ => Err(ErrorKind::Internal.with_cause("no page is at this endpoint")),
+    };
+    Ok(answered.unwrap_or_else(|error| browser.failed(error)))
 }

@@ -3,9 +3,10 @@
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::form::FormFault;
+use super::{OauthRequest, form::FormFault};
 use crate::{
     body::{Payload, response::uncached},
+    error::ErrorKind,
     observe::TokenGrant,
 };
 
@@ -18,24 +19,25 @@ pub(super) struct Refusal {
     pub(super) by_field: bool,
     /// As what it is counted: as a rule the error.
     pub(super) counted: &'static str,
+    /// What it is to the log and the audit, if something was presented that is not good.
+    pub(super) kind: Option<ErrorKind>,
 }
 
 impl Refusal {
     pub(super) const fn new(error: &'static str, description: &'static str) -> Self {
-        Self { error, description, by_field: false, counted: error }
+        Self { error, description, by_field: false, counted: error, kind: None }
     }
 
-    /// The client is none, or did not prove that it is the one. Clients register anew only if they are told so with this status.
+    const fn of(kind: ErrorKind) -> Self {
+        Self { kind: Some(kind), ..Self::new(kind.code(), kind.sentence()) }
+    }
+
+    /// The client is none, or did not prove that it is the one.
     pub(super) const fn client(by_field: bool) -> Self {
-        let description =
-            "There is no such client, or it did not prove that it is the one. Register it anew.";
-        Self { by_field, ..Self::new("invalid_client", description) }
+        Self { by_field, ..Self::of(ErrorKind::InvalidClient) }
     }
 
-    pub(super) const GRANT: Self = Self::new(
-        "invalid_grant",
-        "It is not valid, its time is over, it was used, or it is of another client.",
-    );
+    pub(super) const GRANT: Self = Self::of(ErrorKind::InvalidGrant);
     /// The same to the client, and for the counters that it was used before.
     pub(super) const REPLAYED: Self = Self { counted: TokenGrant::REPLAYED, ..Self::GRANT };
     pub(super) const TARGET: Self =
@@ -46,8 +48,11 @@ impl Refusal {
         Self::new("invalid_request", description)
     }
 
-    pub(super) fn into_response(self) -> Response<Payload> {
-        let is_client = self.error == "invalid_client";
+    pub(super) fn answer(self, request: &OauthRequest<'_>) -> Response<Payload> {
+        if let Some(kind) = self.kind {
+            request.note_refusal(kind);
+        }
+        let is_client = self.kind == Some(ErrorKind::InvalidClient);
         let status = if is_client { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST };
         let body = json!({ "error": self.error, "error_description": self.description });
         let mut response = answer(status, &body);

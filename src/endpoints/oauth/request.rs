@@ -13,7 +13,7 @@ use crate::{
     identity::{Caller, Identity},
     ledger::{AddressBlock, Owner},
     oauth::registration,
-    observe::RequestId,
+    observe::{Replay, RequestId},
     state::{GatewayState, Live},
 };
 
@@ -45,7 +45,9 @@ pub struct OauthRequest<'a> {
     /// Gets who it was that logged in, or whose grant it was about, for the audit.
     pub known: &'a OnceCell<Arc<Identity>>,
     /// Gets whose code or refresh token was used again.
-    pub replayed: &'a OnceCell<Arc<Identity>>,
+    pub replayed: &'a OnceCell<(Arc<Identity>, Replay)>,
+    /// See [`Self::note_refusal`].
+    pub refused: &'a OnceCell<Error>,
 }
 
 impl<'a> OauthRequest<'a> {
@@ -55,6 +57,12 @@ impl<'a> OauthRequest<'a> {
             OauthEndpoint::Register => registration::LONGEST_REQUEST,
             _ => Form::MOST,
         }
+    }
+
+    /// Says to the log, the audit and the counters what it is refused with, where the answer is a page or an error as OAuth has it.
+    pub fn note_refusal(&self, error: impl Into<Error>) {
+        // The first one is why.
+        let _ = self.refused.set(error.into());
     }
 
     /// The path, with the slash at its end if it has one.

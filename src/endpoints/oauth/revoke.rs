@@ -19,10 +19,10 @@ use crate::{
 pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
     let (form, client) = match proved(request, LetIn::Ever).await? {
         Ok(proved) => proved,
-        Err(refusal) => return Ok(refusal.into_response()),
+        Err(refusal) => return Ok(refusal.answer(request)),
     };
     let Some(text) = form.get("token") else {
-        return Ok(Refusal::request("token is missing.").into_response());
+        return Ok(Refusal::request("token is missing.").answer(request));
     };
     let logins = &request.shared.logins;
     let of_refresh =

@@ -22,8 +22,8 @@ use crate::{
 };
 
 /// Answers one.
-pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let mut browser = Browser::of(request)?;
+pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload>, Error> {
+    let request = browser.request;
     if !request.is_post() {
         return match browser.login().await? {
             Some(_) => browser.lead_to("/oauth"),
@@ -76,7 +76,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         Err(page) => return Ok(page),
     };
     let authorization = Authorization { client: &client, redirect_target: &redirect_target, asked: &asked };
-    decide(&browser, &authorization, &login, false).await
+    decide(browser, &authorization, &login, false).await
 }
 
 /// Who has the password, or the token, of a form.
@@ -84,17 +84,24 @@ async fn proved(
     request: &OauthRequest<'_>,
     form: &Form,
 ) -> Result<Result<(Principal, Fingerprint), NotSignedIn>, Error> {
-    let failed = |error: Error| match error.kind {
-        ErrorKind::InvalidCredentials | ErrorKind::InvalidToken => match (request.on_failed)().kind {
-            ErrorKind::RateLimited | ErrorKind::GuessLimited => Ok(NotSignedIn::TooOften),
-            _ => Ok(NotSignedIn::Wrong),
-        },
-        ErrorKind::RateLimited => {
-            request.shared.observer.metrics.rate_limited(RateKey::Logins);
-            Ok(NotSignedIn::TooOften)
-        }
-        ErrorKind::Unavailable if request.shared.logins.is_open() => Ok(NotSignedIn::Busy),
-        _ => Err(error),
+    let failed = |error: Error| {
+        let (failure, error) = match error.kind {
+            ErrorKind::InvalidCredentials | ErrorKind::InvalidToken => {
+                let counted = (request.on_failed)();
+                match counted.kind {
+                    ErrorKind::RateLimited | ErrorKind::GuessLimited => (NotSignedIn::TooOften, counted),
+                    _ => (NotSignedIn::Wrong, error),
+                }
+            }
+            ErrorKind::RateLimited => {
+                request.shared.observer.metrics.rate_limited(RateKey::Logins);
+                (NotSignedIn::TooOften, error)
+            }
+            ErrorKind::Unavailable if request.shared.logins.is_open() => (NotSignedIn::Busy, error),
+            _ => return Err(error),
+        };
+        request.note_refusal(error);
+        Ok(failure)
     };
     let live = request.live;
     let found = match (form.get("token"), form.get("username"), form.get("password")) {

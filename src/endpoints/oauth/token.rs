@@ -35,7 +35,7 @@ use crate::{
         scope::Scope,
     },
     oauth::Client,
-    observe::TokenGrant,
+    observe::{Replay, TokenGrant},
     state::Live,
 };
 
@@ -58,7 +58,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         Err(error) => error.kind.code(),
     };
     request.shared.observer.metrics.oauth_token(grant, result);
-    answered.map(|answered| answered.unwrap_or_else(Refusal::into_response))
+    answered.map(|answered| answered.unwrap_or_else(|refusal| refusal.answer(request)))
 }
 
 /// The answer with tokens, if there are any. Says what the client brings for them.
@@ -136,7 +136,7 @@ async fn redeemed(
         Err(NotRedeemed::Invalid) => return failed(request, Refusal::GRANT).map(Err),
         Err(NotRedeemed::Refused(objection)) => return objected(request, objection).map(Err),
         Err(NotRedeemed::Replayed(principal)) => {
-            replayed(request, &principal, "A code was used again: what it brought is ended");
+            replayed(request, &principal, Replay::Code);
             return failed(request, Refusal::REPLAYED).map(Err);
         }
         Err(NotRedeemed::Full) => {
@@ -196,7 +196,7 @@ async fn refreshed(
         Err(NotRefreshed::Invalid) => return failed(request, Refusal::GRANT).map(Err),
         Err(NotRefreshed::Refused(objection)) => return objected(request, objection).map(Err),
         Err(NotRefreshed::Replayed(principal)) => {
-            replayed(request, &principal, "A refresh token of a client was used again: its grant is ended");
+            replayed(request, &principal, Replay::ClientRefresh);
             return failed(request, Refusal::REPLAYED).map(Err);
         }
         Err(NotRefreshed::Down) => return Err(Error::logins_not_kept()),
@@ -246,11 +246,15 @@ fn narrower(allowed: &str, known: &Scope, asked: &Scope) -> Option<String> {
 }
 
 /// Somebody came with what was used before: all that came of it ends, also what runs.
-fn replayed(request: &OauthRequest<'_>, principal: &Principal, msg: &'static str) {
+fn replayed(request: &OauthRequest<'_>, principal: &Principal, replay: Replay) {
+    let msg = match replay {
+        Replay::Code => "A code was used again: what it brought is ended",
+        _ => "A refresh token of a client was used again: its grant is ended",
+    };
     request.shared.note_change();
     if let Some(identity) = request.live.identity_named(principal) {
         // There is one of them.
-        let _ = request.replayed.set(Arc::clone(identity));
+        let _ = request.replayed.set((Arc::clone(identity), replay));
     }
     request.shared.observer.log.line(Level::Warn, msg).display("principal", principal).send();
 }
