@@ -9,11 +9,10 @@ use subtle::ConstantTimeEq as _;
 
 use super::{
     act::{Act, Undelivered},
-    grants,
+    clients, grants,
 };
 use crate::{
     config::LoginTerms,
-    identity::Principal,
     identity::login::{
         code::{
             Code, CodeId, CodeState, MOST, MOST_OF_ONE, MOST_WAITING_OF_ONE, NewCode, NoCode, NotRedeemed,
@@ -63,39 +62,12 @@ impl Act for Put {
         waiting.sort_by_key(|(is_other, made, _)| (*is_other, *made));
         let beyond = (waiting.len() + 1).saturating_sub(MOST_WAITING_OF_ONE);
         for (.., other) in waiting.iter().take(beyond) {
-            use_up(rows, *other)?;
+            clients::use_up(rows, *other)?;
         }
         let principal = new.principal.clone();
         rows.put_code(id, &Code { principal, made: now, state: CodeState::New(Box::new(new)) })?;
         Ok((Ok(()), None))
     }
-}
-
-/// The code brings nothing any more.
-fn use_up<R: Rows>(rows: &mut R, id: CodeId) -> Result<(), R::Error> {
-    if let Some(mut code) = rows.code(id)? {
-        code.state = CodeState::Used(None);
-        rows.put_code(id, &code)?;
-    }
-    Ok(())
-}
-
-/// What a client was allowed ends: so do its codes that wait.
-pub(super) fn use_up_of<R: Rows>(
-    rows: &mut R,
-    principal: &Principal,
-    client_id: &str,
-) -> Result<(), R::Error> {
-    for (id, _) in rows.codes_of(principal)? {
-        let waits = rows.code(id)?.is_some_and(|code| match code.state {
-            CodeState::New(new) => *new.client.client_id == *client_id,
-            CodeState::Used(_) => false,
-        });
-        if waits {
-            use_up(rows, id)?;
-        }
-    }
-    Ok(())
 }
 
 /// What comes of a code: a grant, once. Any use uses it up, and a second one ends what the first one brought.

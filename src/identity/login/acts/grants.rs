@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{
     act::{Act, Undelivered},
-    codes, consents,
+    clients,
 };
 use crate::{
     config::LoginTerms,
@@ -202,22 +202,16 @@ impl Act for Revoke {
             if let Some(grant) = rows.get(this.id)?.filter(|grant| this.is(grant)) {
                 rows.move_to_revoked(&grant)?;
                 if let Some(client) = grant.kind.client() {
-                    forget_client(rows, &grant.principal, &client.client_id)?;
+                    clients::forget(rows, &grant.principal, &client.client_id)?;
                 }
                 whose = Some(grant.principal);
             }
         }
         for (principal, client_id) in self.consents {
-            forget_client(rows, &principal, &client_id)?;
+            clients::forget(rows, &principal, &client_id)?;
         }
         Ok((whose, None))
     }
-}
-
-/// What somebody allowed a client is to hold no longer: neither does what it has not come for yet.
-fn forget_client<R: Rows>(rows: &mut R, principal: &Principal, client_id: &str) -> Result<(), R::Error> {
-    consents::forget(rows, principal, client_id)?;
-    codes::use_up_of(rows, principal, client_id)
 }
 
 /// Ends a grant before its time. Whose it was; `None` if there is none.

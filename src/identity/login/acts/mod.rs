@@ -1,6 +1,7 @@
 //! What a login, a refresh, a logout and the rest do to the rows: the same wherever those are kept.
 
 mod act;
+mod clients;
 pub(super) mod codes;
 pub(super) mod consents;
 pub(super) mod grants;
