@@ -424,7 +424,8 @@ async fn let_in(addr: SocketAddr) -> String {
     let flow_cookie = format!("Cookie: {}\r\n", page.cookies());
     let fields = [("csrf", &*page.hidden("csrf")), ("flow", &page.hidden("flow")), ("token", DEV)];
     let page = ask(&mut client, &form("/oauth/login", &flow_cookie, &fields)).await;
-    let both = format!("{}; {}\r\n", flow_cookie.trim_end(), page.cookies());
+    // That of the request is set anew with each page of it.
+    let both = format!("Cookie: {}\r\n", page.cookies());
     let (csrf, flow) = (page.hidden("csrf"), page.hidden("flow"));
     let fields = [("csrf", &*csrf), ("flow", &flow), ("answer", "approve"), ("scope:mcp", "on")];
     let done = ask(&mut client, &form("/oauth/consent", &both, &fields)).await;

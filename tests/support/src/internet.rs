@@ -100,8 +100,16 @@ impl Internet for TestInternet {
 impl TestHost {
     /// The next connection, behind its handshake.
     pub async fn accept(&self) -> Client<TlsStream<TcpStream>> {
-        let (stream, _) = soon("a connection", self.listener.accept()).await.unwrap();
-        Client::new(soon("a handshake", self.acceptor.accept(stream)).await.unwrap())
+        loop {
+            let (stream, _) = soon("a connection", self.listener.accept()).await.unwrap();
+            match soon("a handshake", self.acceptor.accept(stream)).await {
+                Ok(stream) => return Client::new(stream),
+                // Somebody else's, who knocks at a port that was a server's a moment ago. How often the gateway connected, the
+                // Internet knows.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                Err(error) => panic!("a handshake: {error}"),
+            }
+        }
     }
 
     /// The next connection, to which nothing is said.
