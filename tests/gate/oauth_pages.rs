@@ -460,7 +460,8 @@ async fn a_page_says_who_can_let_a_program_in_and_nothing_is_looked_up_for_one_t
         assert!(page.body.contains(&detail) && page.body.contains(&add), "{redirect_uri} {page:?}");
     }
     assert_eq!(world.internet.resolved(), 0);
-    // What may come by its redirect is looked up, wherever its document is. Adding it anew would bring the same document.
+    // What may come by its redirect is looked up, wherever its document is. Its host may have an address in a while; to add it anew
+    // would bring the same document.
     for (id, redirect_uri) in [
         ("https://nowhere.example/client.json", "http://localhost/cb"),
         ("https://nowhere.example/other.json", "https://claude.ai/cb"),
@@ -468,7 +469,7 @@ async fn a_page_says_who_can_let_a_program_in_and_nothing_is_looked_up_for_one_t
         let page = world.browser().get(&target(&asking(id, redirect_uri))).await;
         assert_trouble(&page);
         let detail = "The gateway could not look up nowhere.example, where this program describes itself (unresolved).";
-        let is_told = page.body.contains(detail) && page.body.contains("Tell whoever runs this gateway.");
+        let is_told = page.body.contains(detail) && page.body.contains("Start again in your program.");
         assert!(is_told && !page.body.contains("add it anew"), "{redirect_uri} {page:?}");
     }
     assert_eq!(world.internet.resolved(), 2);

@@ -17,7 +17,8 @@ use crate::{
 
 const PORTAL_SECRET: &str = "portal-secret-0123456789-canary";
 const AUDITOR_SECRET: &str = "auditor-secret-0123456789-canary";
-const CALLBACK: &str = "http://localhost:7777/callback";
+/// At another host than the gateway: at its own, a login would end with the answer.
+const CALLBACK: &str = "http://127.0.0.1:7777/callback";
 
 /// Kinds of secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,8 +209,9 @@ impl<'a> Somebody<'a> {
             ("password", PASSWORD),
         ];
         let consent = some.submit("/oauth/login", &flow_cookie, &fields).await;
-        let login_cookie = consent.cookies();
-        let cookies = format!("{flow_cookie}; {login_cookie}");
+        // That of the request is set anew with each page of it.
+        let cookies = consent.cookies();
+        let login_cookie = cookies.split("; ").find(|cookie| cookie.starts_with("sg-login=")).unwrap();
         let allow = async |page: &Got| {
             let (csrf, flow) = (page.hidden("csrf"), page.hidden("flow"));
             let fields = [("csrf", &*csrf), ("flow", &flow), ("answer", "approve"), ("scope:mcp", "on")];
