@@ -17,22 +17,13 @@ fn at(day: u64, minute: u64) -> SystemTime {
 
 /// Each page, by the name of its picture.
 pub(super) fn samples() -> Vec<(&'static str, Page)> {
-    let to_sign_in = SignIn {
+    let to_sign_in = |name, failure| SignIn {
         gateway: GATEWAY,
         form: FORM,
-        name: "",
+        name,
         has_tokens: true,
         is_by_token: false,
-        failure: None,
-    };
-    let refused = SignIn { name: "alice", failure: Some(NotSignedIn::Wrong), ..to_sign_in };
-    let to_sign_in = SignIn {
-        gateway: GATEWAY,
-        form: FORM,
-        name: "",
-        has_tokens: true,
-        is_by_token: false,
-        failure: None,
+        failure,
     };
     let [docs, db, tickets] = ["docs", "db", "tickets"].map(Shown::name);
     let whole = [
@@ -172,8 +163,8 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         })
     };
     vec![
-        ("sign-in", sign_in(&to_sign_in)),
-        ("sign-in-refused", sign_in(&refused)),
+        ("sign-in", sign_in(&to_sign_in("", None))),
+        ("sign-in-refused", sign_in(&to_sign_in("alice", Some(NotSignedIn::Wrong)))),
         ("consent", consent(&of_site)),
         ("consent-unverified", consent(&of_stranger)),
         ("passing-on", passing_on(&to_site)),

@@ -6,16 +6,15 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use test_support::{
-    browser::{BASE, Browser, Got, query},
+    browser::{self, BASE, Browser, Got, query},
     harness::{Client, field, fields},
     internet::{TestHost, TestInternet, json_answer},
     tls::Identity,
-    users::CHEAP_HASHES,
 };
 use tokio::net::TcpStream;
 
 use crate::{
-    harness::{DEV, Gate},
+    harness::Gate,
     mcp::INITIALIZE,
     oauth_pages::{VERIFIER, approve, asking, is_consent, is_sign_in, log_in, target, with},
 };
@@ -116,19 +115,7 @@ impl World {
         let tool =
             json!({ "name": "hello", "description": "Says hello", "command": "echo", "args": ["hello"] });
         let server = json!({ "inline": { "tools": [tool] } });
-        let config = json!({
-            "proxy": {
-                "baseUrl": BASE,
-                "tls": tls.config(),
-                "auth": {
-                    "kind": "oauth",
-                    "storage": "memory",
-                    "tokens": { "dev": DEV },
-                    "users": { "alice": { "passwordHash": CHEAP_HASHES[0] } },
-                },
-            },
-            "mcpServers": { "db": server, "files": server },
-        });
+        let config = browser::config(&tls, &json!({ "db": server, "files": server }));
         let gate = Gate::start_in(config, Arc::<TestInternet>::clone(&internet)).await;
         Self { gate, tls, internet, host }
     }

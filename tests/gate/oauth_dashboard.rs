@@ -81,18 +81,10 @@ impl World {
     }
 }
 
-/// The form that revokes what this program has: where it goes, and its fields.
-fn revocation(page: &Got, program: &str) -> (String, Vec<(&'static str, String)>) {
-    let (before, _) = page.body.split_once(&format!("aria-label=\"Revoke {program}\"")).expect("a button");
-    let (_, form) = before.rsplit_once("<form method=\"post\" action=\"").unwrap();
-    let value = |name| {
-        let (_, rest) = form.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
-        (name, rest.split('"').next().unwrap().to_owned())
-    };
-    (form.split('"').next().unwrap().to_owned(), vec![value("csrf"), value("account")])
-}
+/// Where a form goes, and its fields.
+type Form = (String, [(&'static str, String); 2]);
 
-async fn send(browser: &mut Browser<'_>, (target, fields): &(String, Vec<(&'static str, String)>)) -> Got {
+async fn send(browser: &mut Browser<'_>, (target, fields): &(String, [(&'static str, String); 2])) -> Got {
     let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
     browser.submit(target, &fields).await
 }
@@ -113,7 +105,7 @@ async fn a_user_sees_what_they_let_in_and_takes_it_back() {
     }
     assert!(!page.body.contains("Codex") && !page.body.contains("of others"), "{}", page.body);
     assert_eq!(alice.get("/my/tokens").await.status, 200);
-    let gone = send(&mut alice, &revocation(&page, "Claude")).await;
+    let gone = send(&mut alice, &page.revocation("Claude")).await;
     assert_eq!(gone.leads_to().as_deref(), Some("/oauth?did=revoked"), "{gone:?}");
     let page = alice.get("/oauth?did=revoked").await;
     assert!(page.body.contains("role=\"status\"") && !page.body.contains("Revoke Claude"), "{}", page.body);
@@ -141,7 +133,7 @@ async fn an_operator_sees_what_others_let_in_and_never_a_value() {
     for secret in ["sgr_", "sga_", "sgp_", CI, DEV] {
         assert!(!page.body.contains(secret), "{secret}");
     }
-    let gone = send(&mut root, &revocation(&page, "nightly")).await;
+    let gone = send(&mut root, &page.revocation("nightly")).await;
     assert_eq!(gone.leads_to().as_deref(), Some("/oauth?did=revoked"), "{gone:?}");
     assert!(!root.get("/oauth").await.body.contains("nightly"));
     let by_root = [("verdict", json!("allow")), ("principal", json!("user:root"))];
@@ -159,13 +151,14 @@ async fn nothing_is_revoked_by_who_may_not_or_by_a_form_of_somebody_else() {
     world.let_in("user:alice", "Claude").await;
     world.let_in("user:root", "Codex").await;
     let (mut alice, mut root) = (world.user("alice").await, world.user("root").await);
-    let own = revocation(&alice.get("/oauth").await, "Claude");
+    let own = alice.get("/oauth").await.revocation("Claude");
     let page = root.get("/oauth").await;
-    let (of_root, of_alice_by_root) = (revocation(&page, "Codex"), revocation(&page, "Claude"));
-    let with = |(target, fields): &(String, Vec<(&'static str, String)>), name, value: &str| {
-        let mut fields = fields.clone();
-        fields.retain(|(other, _)| *other != name);
-        fields.push((name, value.to_owned()));
+    let (of_root, of_alice_by_root) = (page.revocation("Codex"), page.revocation("Claude"));
+    let with = |(target, fields): &Form, name, value: &str| {
+        let fields = fields.clone().map(|(other, old)| match other == name {
+            true => (other, value.to_owned()),
+            false => (other, old),
+        });
         (target.clone(), fields)
     };
     let mut stranger = Browser::new(&world.gate, &world.tls);
@@ -222,7 +215,7 @@ async fn who_is_no_operator_any_more_revokes_nothing_of_others_and_the_audit_say
     let (cookies, form) = {
         let mut root = world.user("root").await;
         let page = root.get("/oauth").await;
-        (root.cookies.clone(), revocation(&page, "Claude"))
+        (root.cookies.clone(), page.revocation("Claude"))
     };
     let mut config = browser::config(&world.tls, &json!({ "db": { "url": "http://127.0.0.1:9/" } }));
     config["proxy"]["auth"]["users"]["root"] = json!({ "passwordHash": CHEAP_HASHES[1] });

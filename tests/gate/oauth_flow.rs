@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use test_support::{
-    browser::{self, Browser, Got, query},
+    browser::{self, Browser, query},
     tls::Identity,
     users::HASH,
 };
@@ -17,7 +17,7 @@ use crate::{
     oauth_pages::{CHALLENGE, VERIFIER, approve, asking, log_in, target, with},
 };
 
-const REDIRECT: &str = "http://localhost:49152/callback";
+pub const REDIRECT: &str = "http://localhost:49152/callback";
 
 fn config(tls: &Identity, server: &Upstream) -> Value {
     browser::config(tls, &json!({ "db": { "url": server.url("/mcp") } }))
@@ -30,11 +30,11 @@ struct World {
 }
 
 /// A program that somebody let in.
-struct Program {
-    id: String,
-    code: String,
-    access: String,
-    refresh: String,
+pub struct Program {
+    pub id: String,
+    pub code: String,
+    pub access: String,
+    pub refresh: String,
 }
 
 impl World {
@@ -114,7 +114,7 @@ impl World {
     }
 }
 
-fn redemption<'a>(id: &'a str, code: &'a str) -> [(&'a str, &'a str); 5] {
+pub fn redemption<'a>(id: &'a str, code: &'a str) -> [(&'a str, &'a str); 5] {
     [
         ("grant_type", "authorization_code"),
         ("client_id", id),
@@ -122,17 +122,6 @@ fn redemption<'a>(id: &'a str, code: &'a str) -> [(&'a str, &'a str); 5] {
         ("redirect_uri", REDIRECT),
         ("code_verifier", VERIFIER),
     ]
-}
-
-/// The form at `/oauth` by which the only program is revoked.
-pub fn revocation(page: &Got) -> (String, [String; 2]) {
-    let (before, _) = page.body.split_once("aria-label=\"Revoke A program\"").expect("a button");
-    let (_, form) = before.rsplit_once("<form method=\"post\" action=\"").unwrap();
-    let value = |name| {
-        let (_, rest) = form.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
-        rest.split('"').next().unwrap().to_owned()
-    };
-    (form.split('"').next().unwrap().to_owned(), [value("csrf"), value("account")])
 }
 
 /// What takes away what a program was let in to.
@@ -162,7 +151,7 @@ async fn take_away(world: &mut World, cookies: BTreeMap<String, String>, program
         RevokedByUser => {
             let mut browser = world.browser();
             browser.cookies = cookies;
-            let (target, [csrf, account]) = revocation(&browser.get("/oauth").await);
+            let (target, [(_, csrf), (_, account)]) = browser.get("/oauth").await.revocation("A program");
             let gone = browser.submit(&target, &[("csrf", &csrf), ("account", &account)]).await;
             assert_eq!(gone.leads_to().as_deref(), Some("/oauth?did=revoked"), "{gone:?}");
             return;

@@ -10,13 +10,12 @@ use test_support::{
 use crate::{
     harness::{DEV, Upstream, open_stream, passes},
     login::futures,
-    oauth_flow::revocation,
-    oauth_pages::{VERIFIER, approve, asking, is_consent, is_sign_in, log_in, target, with},
+    oauth_flow::{Program, REDIRECT, redemption},
+    oauth_pages::{approve, asking, is_consent, is_sign_in, log_in, target, with},
     process::Process,
 };
 
 const BASE: &str = "http://localhost:8080";
-const REDIRECT: &str = "http://localhost:49152/callback";
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 
 struct World {
@@ -24,14 +23,6 @@ struct World {
     other: Process,
     server: Upstream,
     _state: TempDir,
-}
-
-/// A program that somebody let in.
-struct Program {
-    id: String,
-    code: String,
-    access: String,
-    refresh: String,
 }
 
 impl World {
@@ -104,16 +95,6 @@ async fn refreshed(gateway: &Process, program: &Program, refresh: &str) -> (u16,
     token(gateway, &form).await
 }
 
-fn redemption<'a>(id: &'a str, code: &'a str) -> [(&'a str, &'a str); 5] {
-    [
-        ("grant_type", "authorization_code"),
-        ("client_id", id),
-        ("code", code),
-        ("redirect_uri", REDIRECT),
-        ("code_verifier", VERIFIER),
-    ]
-}
-
 #[tokio::test]
 async fn who_is_let_in_at_one_calls_at_the_other_and_is_out_at_both_once_it_is_revoked_at_one() {
     let world = World::start().await;
@@ -166,7 +147,7 @@ async fn a_user_sees_and_revokes_at_one_what_was_let_in_at_the_other() {
     let page = browser.get("/oauth/login").await;
     let form = [("csrf", &*page.hidden("csrf")), ("username", "alice"), ("password", PASSWORD)];
     assert_eq!(browser.submit("/oauth/login", &form).await.leads_to().as_deref(), Some("/oauth"));
-    let (target, [csrf, account]) = revocation(&browser.get("/oauth").await);
+    let (target, [(_, csrf), (_, account)]) = browser.get("/oauth").await.revocation("A program");
     let gone = browser.submit(&target, &[("csrf", &csrf), ("account", &account)]).await;
     assert_eq!(gone.leads_to().as_deref(), Some("/oauth?did=revoked"), "{gone:?}");
     assert_eq!(stream.rest().await, b"", "nothing more came");

@@ -145,9 +145,14 @@ pub(super) enum CodeState {
 }
 
 impl Code {
-    /// Whether its time is not over at `now`. One from the future was made while the clock was wrong.
+    /// Whether the time of one that was made then is not over at `now`. One from the future was made while the clock was wrong.
+    pub(super) fn is_in_time(made: SystemTime, now: SystemTime) -> bool {
+        now < made + GOOD && made <= now + LEEWAY
+    }
+
+    /// Whether its time is not over at `now`.
     pub(super) fn is_good(&self, now: SystemTime) -> bool {
-        now < self.made + GOOD && self.made <= now + LEEWAY
+        Self::is_in_time(self.made, now)
     }
 
     /// From when on it is forgotten.

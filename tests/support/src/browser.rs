@@ -147,6 +147,18 @@ impl Got {
         pairs.collect::<Vec<_>>().join("; ")
     }
 
+    /// The form at `/oauth` by which a program is revoked: where it goes, and its fields.
+    pub fn revocation(&self, program: &str) -> (String, [(&'static str, String); 2]) {
+        let button = format!("aria-label=\"Revoke {program}\"");
+        let (before, _) = self.body.split_once(&button).expect("a button");
+        let (_, form) = before.rsplit_once("<form method=\"post\" action=\"").unwrap();
+        let field = |name| {
+            let (_, rest) = form.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
+            (name, rest.split('"').next().unwrap().to_owned())
+        };
+        (form.split('"').next().unwrap().to_owned(), [field("csrf"), field("account")])
+    }
+
     /// The value of a hidden field.
     pub fn hidden(&self, name: &str) -> String {
         let begin = format!("<input type=\"hidden\" name=\"{name}\" value=\"");

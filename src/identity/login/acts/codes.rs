@@ -51,10 +51,8 @@ impl Act for Put {
             return Ok((Err(NoCode::Full), None));
         }
         let mut waiting = Vec::new();
-        for (other, made) in all {
-            if let Some(code) = rows.code(other)?.filter(|code| code.is_good(now))
-                && let CodeState::New(waits) = &code.state
-            {
+        for (other, made) in all.into_iter().filter(|(_, made)| Code::is_in_time(*made, now)) {
+            if let Some(CodeState::New(waits)) = rows.code(other)?.map(|code| code.state) {
                 // Who waits for a code of another client loses it last: a client may ask for one after the other.
                 waiting.push((waits.client.client_id != new.client.client_id, made, other));
             }
