@@ -81,9 +81,7 @@ impl<'a> Browser<'a> {
 
     /// Who is logged in, and may still be.
     pub(super) async fn login(&self) -> Result<Option<PageLogin>, Error> {
-        let Some(cookie) = Cookie::Login.read(self.reach, &self.request.head.headers) else {
-            return Ok(None);
-        };
+        let Some(cookie) = self.login_cookie() else { return Ok(None) };
         let found = self.grants()?.find_page(cookie, self.now).await.map_err(|_| Error::logins_not_kept())?;
         Ok(found.filter(|login| self.request.live.has_principal(&login.principal, login.fingerprint)))
     }
