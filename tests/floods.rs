@@ -575,7 +575,9 @@ async fn flood(index: usize, runtimes: &Runtimes) {
     assert!(memory[3] < memory[0].max(memory[1]) + MOST_MEMORY, "{name}: {memory:?}");
     if is_full_size() {
         assert!(counted > 0.9 * rate() as f64, "{name}: too few to say anything: {counted}");
-        assert!(is <= 2 * was.max(alone.percentile(99)), "{name}: p99 {was:?} -> {is:?}");
+        // One call of a hundred takes as long as that now and then when nobody attacks anything.
+        let most = 2 * was.max(alone.percentile(99)).max(Duration::from_millis(2));
+        assert!(is <= most, "{name}: p99 {was:?} -> {is:?}");
     }
 }
 

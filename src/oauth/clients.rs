@@ -88,7 +88,9 @@ impl Clients {
 
 /// Whether the config in force lets a client of this id be sent there.
 fn is_let_in(id: &str, target: &RedirectTarget, config: &OauthConfig) -> bool {
-    config.client(id).is_some() || target.is_allowed(&config.registration) || is_of_listed_host(id, config)
+    config.client(id).is_some()
+        || (target.is_allowed(&config.registration) || is_of_listed_host(id, config))
+            && !config.is_own_site(target)
 }
 
 /// Whether it is the URL of a document at a host that the config lists.
@@ -115,13 +117,29 @@ pub fn is_refused_unread(id: &str, redirect_uri: Option<&str>, config: &OauthCon
 /// was sent back to: `None` of a grant that another gateway has begun a moment ago, by a config that let it.
 pub fn may_keep(id: &str, target: Option<&str>, config: &OauthConfig) -> bool {
     // Each stream asks this again and again: what costs least comes first. One that is of no kind may have been of the config.
-    config.client(id).is_some()
-        || (id.starts_with(OauthConfig::REGISTERED_CLIENT) || url(id).is_some())
-            && match target {
-                Some(name) => RedirectTarget::named(name, &config.redirect_schemes)
-                    .is_some_and(|target| is_let_in(id, &target, config)),
-                None => config.registration != Registration::Off,
-            }
+    if let Some(client) = config.client(id) {
+        let is_there = |uri: &Arc<str>, name: &str| {
+            RedirectTarget::of(uri, &config.redirect_schemes).is_ok_and(|target| target.name() == name)
+        };
+        return target.is_none_or(|name| client.redirect_uris.iter().any(|uri| is_there(uri, name)));
+    }
+    is_of_others(id)
+        && match target {
+            Some(name) => RedirectTarget::named(name, &config.redirect_schemes)
+                .is_some_and(|target| is_let_in(id, &target, config)),
+            None => config.registration != Registration::Off,
+        }
+}
+
+/// Whether the config has taken from a client of its own what that was allowed: it has it no more, or not to be sent to `target`. What
+/// it lets other clients do is a rule, which may change and change back.
+pub fn has_taken_away(id: &str, target: &str, config: &OauthConfig) -> bool {
+    !is_of_others(id) && !may_keep(id, Some(target), config)
+}
+
+/// Whether it is the id of a client that has a document, or registered itself.
+fn is_of_others(id: &str) -> bool {
+    id.starts_with(OauthConfig::REGISTERED_CLIENT) || url(id).is_some()
 }
 
 impl Client {

@@ -13,5 +13,5 @@ pub mod registration;
 pub use self::{
     client::{Client, ClientAuth, ClientKind},
     client_document::{CachedDocuments, NotAClient},
-    clients::{Clients, NotFound, is_refused_unread, may_keep},
+    clients::{Clients, NotFound, has_taken_away, is_refused_unread, may_keep},
 };

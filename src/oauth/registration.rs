@@ -138,13 +138,13 @@ impl Registrar {
         let mut redirect_uris = request.redirect_uris;
         redirect_uris.retain(|uri| {
             RedirectTarget::of(uri, &config.redirect_schemes)
-                .is_ok_and(|target| target.is_allowed(&config.registration))
+                .is_ok_and(|target| target.is_allowed(&config.registration) && !config.is_own_site(&target))
         });
         if redirect_uris.is_empty() {
             return Err(NotRegistered {
                 error: "invalid_redirect_uri",
                 description: "None of the redirect_uris can be used here: they have to be https, http on this machine, or of a \
-                              scheme that the gateway's config lists, and at a host that it allows.",
+                              scheme that the gateway's config lists, and at a host that it allows, which its own is not.",
             });
         }
         if redirect_uris.len() > MOST_REDIRECTS {

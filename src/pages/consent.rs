@@ -20,6 +20,8 @@ pub struct Consent<'a> {
     pub client: Shown<'a>,
     /// As whom it would come in.
     pub account: Shown<'a>,
+    /// Whether that one is an admin.
+    pub is_admin: bool,
     /// Where the answer goes.
     pub redirect_target: RedirectTarget<'a>,
     /// What is known about the client.

@@ -52,6 +52,7 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
             gateway: text,
             client: shown,
             account: shown,
+            is_admin: redirect_target.is_site(),
             redirect_target,
             identified,
             servers,

@@ -288,18 +288,19 @@ impl Live {
         !self.config.users.is_empty()
     }
 
-    /// Ends the logins of users and tokens that the config does not have, or with another secret, and what they allowed clients.
+    /// Ends the logins of users and tokens that the config does not have, or with another secret, and what was allowed to clients by
+    /// them, or to a client of an earlier config.
     pub fn keep_logins(&self) {
-        if let Some(grants) = self.logins.grants() {
-            grants.keep(|principal, fingerprint| self.has_principal(principal, fingerprint));
-        }
+        self.keep_logins_but(&HashSet::new());
     }
 
     /// The same of a store that was opened a moment ago, and of those whom it was taken away from before that.
     pub fn keep_logins_but(&self, taken_away: &HashSet<Principal>) {
         if let Some(grants) = self.logins.grants() {
-            grants.keep(|principal, fingerprint| {
-                !taken_away.contains(principal) && self.has_principal(principal, fingerprint)
+            grants.keep(|principal, fingerprint, client| {
+                !taken_away.contains(principal)
+                    && self.has_principal(principal, fingerprint)
+                    && !client.is_some_and(|client| self.takes_away(client))
             });
         }
     }

@@ -56,7 +56,7 @@ impl World {
         let slot = live.callers.iter().position(|caller| caller.identity.principal == principal).unwrap();
         let now = live.clock.now();
         let client = ClientGrant {
-            client_id: "client".into(),
+            client_id: "sgc_client".into(),
             client_name: client.into(),
             redirect_host: "claude.ai".into(),
             resource: format!("{BASE}/db").into(),
@@ -71,7 +71,7 @@ impl World {
         };
         let code = grants.begin_code(&new_name().unwrap(), new, now).await.unwrap();
         let shown = Redemption {
-            client_id: "client".into(),
+            client_id: "sgc_client".into(),
             redirect_uri: Some("https://claude.ai/x".into()),
             challenge_of_verifier: Some([7; 32]),
             refresh_token_scopes: Vec::new(),

@@ -433,6 +433,22 @@ async fn nobody_is_sent_anywhere_as_long_as_it_is_not_known_who_asks() {
     assert_eq!(world.internet.connected(), Vec::<String>::new());
 }
 
+/// The name of the gateway would vouch for whoever is behind one of its servers.
+#[tokio::test]
+async fn nobody_is_sent_back_to_the_gateway_itself_unless_its_config_says_so() {
+    let mut world = World::start().await;
+    let own = "https://mcp.example.com/db/cb";
+    let (status, answer) = world.register(&json!({ "redirect_uris": [own] })).await;
+    assert_eq!((status, &answer["error"]), (400, &json!("invalid_redirect_uri")), "{answer}");
+    let (_, answer) = world.register(&json!({ "redirect_uris": [own, "https://app.example/cb"] })).await;
+    assert_eq!(answer["redirect_uris"], json!(["https://app.example/cb"]));
+    let mut named = config(&world.tls);
+    named["proxy"]["auth"]["clients"] = json!({ "own": { "redirectUris": [own] } });
+    world.gate.reload(named);
+    let page = world.browser().get(&target(&asking("own", own))).await;
+    assert!(page.status == 200 && page.asks_for("password"), "{page:?}");
+}
+
 #[tokio::test]
 async fn a_page_says_who_can_let_a_program_in_and_nothing_is_looked_up_for_one_that_may_not_come() {
     let mut world = World::start().await;

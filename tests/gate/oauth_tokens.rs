@@ -632,3 +632,28 @@ async fn a_client_whose_kind_is_let_in_no_more_loses_what_it_has_and_may_give_it
         assert!(!server.is_active(token).await, "it was given back");
     }
 }
+
+#[tokio::test]
+async fn what_a_config_takes_from_its_clients_does_not_come_back_with_them() {
+    let mut server = Server::start().await;
+    let state = server._directory.path().join("state");
+    let url = server._behind.url("/mcp");
+    let before = config(&state, &url, json!({}));
+    let mut without = before.clone();
+    without["proxy"]["auth"]["clients"].as_object_mut().unwrap().remove("portal");
+    let mut elsewhere = before.clone();
+    elsewhere["proxy"]["auth"]["clients"]["portal"]["redirectUris"] = json!(["https://other.example/cb"]);
+    let mut no_oauth = before.clone();
+    no_oauth["proxy"]["auth"]["kind"] = json!("bearer_token");
+    no_oauth["proxy"]["auth"].as_object_mut().unwrap().remove("clients");
+    for (other, comes_back) in [(without, false), (elsewhere, false), (no_oauth, true)] {
+        let Tokens { access, refresh, .. } = server.tokens().await;
+        let ask = post("/db", &access, "", "{}");
+        assert_eq!(server.gate.ask(&ask).await.0, 200);
+        server.gate.reload(other.clone());
+        assert_eq!(server.gate.ask(&ask).await.0, 401, "{other}");
+        server.gate.reload(before.clone());
+        assert_eq!(server.gate.ask(&ask).await.0, if comes_back { 200 } else { 401 }, "{other}");
+        assert_eq!(server.refresh(&refresh).await.0, if comes_back { 200 } else { 400 }, "{other}");
+    }
+}

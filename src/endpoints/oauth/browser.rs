@@ -27,6 +27,7 @@ use crate::{
         cookie::{Cookie, Reach},
         csrf::{Csrf, FormOf, Purpose as FormPurpose},
     },
+    policy::decide::{Ask, ManageAsk},
     secret::Secret,
     upstream::document::{DocumentUrl, NotFetched},
 };
@@ -84,6 +85,13 @@ impl<'a> Browser<'a> {
         let Some(cookie) = self.login_cookie() else { return Ok(None) };
         let found = self.grants()?.find_page(cookie, self.now).await.map_err(|_| Error::logins_not_kept())?;
         Ok(found.filter(|login| self.request.live.has_principal(&login.principal, login.fingerprint)))
+    }
+
+    /// Whether somebody may see and end what others let in.
+    pub(super) fn is_admin(&self, login: &PageLogin) -> bool {
+        let live = self.request.live;
+        live.identity_of(&login.principal, login.fingerprint)
+            .is_some_and(|identity| live.decide(identity, &Ask::Manage(ManageAsk::Servers)).is_allow())
     }
 
     /// The value of the login cookie, whatever it is worth.

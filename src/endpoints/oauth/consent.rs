@@ -88,6 +88,7 @@ fn ask(
         gateway: browser.gateway(),
         client: Shown::name(&client.name),
         account: Shown::name(account.strip_prefix("user:").unwrap_or(&account)),
+        is_admin: browser.is_admin(login),
         redirect_target: shown_target(authorization.redirect_target, &redirect_target),
         identified: match client.kind {
             ClientKind::Config => Identified::Config,

@@ -2,10 +2,7 @@
 
 use http::Response;
 
-use super::{
-    OauthRequest,
-    browser::{Browser, shown_account},
-};
+use super::browser::{Browser, shown_account};
 use crate::{
     body::Payload,
     config::Level,
@@ -15,7 +12,6 @@ use crate::{
         login::grants::{ClientGrant, GrantSummary, PageLogin},
     },
     pages::{self, Connections, Done, Moment, Shown, ShownGrant, WayOn, csrf::Purpose},
-    policy::decide::{Ask, ManageAsk},
 };
 
 const LOGIN_PAGE: &str = "/oauth/login";
@@ -40,7 +36,7 @@ pub(super) async fn show(browser: &Browser<'_>) -> Result<Response<Payload>, Err
     let own = grants.list(&login.principal, browser.now).into_iter();
     let own = own.filter(|summary| summary.kind.client().is_some());
     let own = rows(browser, &login, own.map(|summary| (login.principal.clone(), summary)))?;
-    let (others, not_shown) = if is_admin(request, &login) {
+    let (others, not_shown) = if browser.is_admin(&login) {
         let (others, count) = grants.of_others(&login.principal, MOST_OF_OTHERS, browser.now);
         let not_shown = count - others.len();
         (Some(rows(browser, &login, others)?), not_shown)
@@ -81,7 +77,7 @@ pub(super) async fn revoke(browser: &Browser<'_>) -> Result<Response<Payload>, E
     // The field is made for those only who may, and perhaps they may not any more.
     let Ok(principal) = account.parse::<Principal>() else { return Ok(not_good(browser)) };
     browser.note(&login);
-    if principal != login.principal && !is_admin(request, &login) {
+    if principal != login.principal && !browser.is_admin(&login) {
         request.note_refusal(ErrorKind::InsufficientScope);
         return Ok(not_good(browser));
     }
@@ -152,13 +148,6 @@ impl Row {
 /// What a field is made for: the grant, and whose it is.
 fn object(id: &str, account: &str) -> String {
     format!("{id} {account}")
-}
-
-fn is_admin(request: &OauthRequest<'_>, login: &PageLogin) -> bool {
-    let identity = request.live.identity_of(&login.principal, login.fingerprint);
-    identity.is_some_and(|identity| {
-        request.live.decide(identity, &Ask::Manage(ManageAsk::Servers)).into_result().is_ok()
-    })
 }
 
 fn not_good(browser: &Browser<'_>) -> Response<Payload> {

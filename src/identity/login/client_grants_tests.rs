@@ -598,9 +598,9 @@ async fn grants_of_a_token_end_with_it_as_those_of_users_do() {
         let code = code_of(one, new, 0).await;
         let (of_ci, of_alice) = (redeem(one, &code, 1).await.unwrap(), begin(one, 1).await);
         assert_eq!(of_ci.principal, ci);
-        grants(one).keep(|principal, of| *principal == alice() && of == fingerprint());
+        grants(one).keep(|principal, of, _| *principal == alice() && of == fingerprint());
         assert!(grants(one).is_revoked(of_ci.grant) && !grants(one).is_revoked(of_alice.grant));
-        grants(one).keep(|_, of| of != fingerprint());
+        grants(one).keep(|_, of, _| of != fingerprint());
         assert!(grants(one).is_revoked(of_alice.grant));
     }
 }

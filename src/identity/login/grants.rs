@@ -373,8 +373,9 @@ impl Grants {
         self.write_revoked();
     }
 
-    /// Ends the grants of principals that `keeps` does not keep. What a config takes away does not come back with the next one.
-    pub fn keep(&self, keeps: impl Fn(&Principal, Fingerprint) -> bool) {
+    /// Ends the grants that `keeps` does not keep: of whom, and which client. What a config takes away does not come back with the
+    /// next one.
+    pub fn keep(&self, keeps: impl Fn(&Principal, Fingerprint, Option<&ClientGrant>) -> bool) {
         self.view.keep(keeps, self.has_file());
         self.write_revoked();
     }

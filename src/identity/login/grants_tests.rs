@@ -246,11 +246,11 @@ async fn grants_of_users_that_are_gone_are_revoked_for_good() {
     for (logins, _directory) in each() {
         let grants = logins.grants().unwrap();
         let (alice, bob) = (begin(grants, "alice", 0).await, begin(grants, "bob", 0).await);
-        grants.keep(|principal, _| *principal == user("bob"));
-        grants.keep(|_, _| true);
+        grants.keep(|principal, _, _| *principal == user("bob"));
+        grants.keep(|_, _, _| true);
         assert!(grants.is_revoked(alice.grant) && !grants.is_revoked(bob.grant));
         assert_eq!(refresh(grants, &alice.refresh_token, 1).await.unwrap_err(), NotRefreshed::Invalid);
-        grants.keep(|_, fingerprint| fingerprint != bob.fingerprint);
+        grants.keep(|_, fingerprint, _| fingerprint != bob.fingerprint);
         assert!(grants.is_revoked(bob.grant));
     }
 }
@@ -273,7 +273,7 @@ async fn no_grant_begins_that_could_not_be_revoked() {
     assert!(!grants.is_revoked(first.unwrap()), "none ended for one that did not begin");
     let user = "alice".into();
     assert_eq!(grants.begin(&user, fingerprint, &terms, at(1)).await.unwrap_err(), NotBegun::Full);
-    grants.keep(|_, _| false);
+    grants.keep(|_, _, _| false);
     assert_eq!(grants.begin(&user, fingerprint, &terms, at(2)).await.unwrap_err(), NotBegun::Full);
     grants.sweep(at(961));
     grants.begin(&user, fingerprint, &terms, at(961)).await.unwrap();

@@ -18,7 +18,7 @@ use super::{
     fingerprint::Fingerprint,
     grant::Grant,
     grant_id::GrantId,
-    kind::{GrantKind, KindTag},
+    kind::{ClientGrant, GrantKind, KindTag},
     refresh_token::RefreshToken,
     rows::{MOST, Rows},
     uses::Uses,
@@ -320,10 +320,16 @@ impl View {
         behind.take(most).collect()
     }
 
-    /// Ends the grants of principals that `keeps` does not keep.
-    pub(super) fn keep(&self, keeps: impl Fn(&Principal, Fingerprint) -> bool, has_file: bool) {
+    /// Ends the grants that `keeps` does not keep: of whom, and which client.
+    pub(super) fn keep(
+        &self,
+        keeps: impl Fn(&Principal, Fingerprint, Option<&ClientGrant>) -> bool,
+        has_file: bool,
+    ) {
         self.change(|table| {
-            let gone = |grant: &&Grant| !keeps(&grant.principal, grant.fingerprint);
+            let gone = |grant: &&Grant| {
+                !keeps(&grant.principal, grant.fingerprint, grant.kind.client().map(|client| &**client))
+            };
             let gone: Vec<_> = table.grants.values().filter(gone).map(|grant| grant.id).collect();
             for id in &gone {
                 let Ok(_) = grants::revoke(table, *id);

@@ -16,7 +16,7 @@ use crate::{
         },
         scope::Scope,
     },
-    oauth::may_keep,
+    oauth::{has_taken_away, may_keep},
 };
 
 impl Live {
@@ -125,6 +125,12 @@ impl Live {
             Audience::of(&client.resource, &config.base).is_some()
                 && may_keep(&client.client_id, Some(&client.redirect_host), config)
         })
+    }
+
+    /// Whether the config takes away what was allowed to a client. Without OAuth it does not: that may come back.
+    pub(super) fn takes_away(&self, client: &ClientGrant) -> bool {
+        let config = self.config.oauth.as_ref();
+        config.is_some_and(|config| has_taken_away(&client.client_id, &client.redirect_host, config))
     }
 
     /// What was allowed, as the config now reads it; `None` if it reads it as before.

@@ -411,7 +411,7 @@ async fn a_user_who_is_taken_away_stays_away_if_the_process_is_killed_then() {
     let place = Place::new();
     let logins = place.open(0);
     let login = begin(&logins, 0).await;
-    grants(&logins).keep(|_, _| false);
+    grants(&logins).keep(|_, _, _| false);
     let revoked =
         || -> i64 { place.sql().query_row("SELECT count(*) FROM revoked", (), |row| row.get(0)).unwrap() };
     until("the end of the login", || revoked() == 1).await;
