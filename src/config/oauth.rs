@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::RedirectTarget;
-
 /// The gateway as an authorization server, and as the resource server of its tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OauthConfig {
@@ -70,13 +68,6 @@ impl OauthConfig {
     /// The client of the config that has this name.
     pub fn client(&self, name: &str) -> Option<&OauthClient> {
         self.clients.iter().find(|client| *client.name == *name)
-    }
-
-    /// Whether it is the gateway's own site. A client that asks to be answered there has the gateway's name to vouch for it, and is
-    /// whoever is behind one of its servers: none may but those of the config.
-    pub fn is_own_site(&self, target: &RedirectTarget) -> bool {
-        let own = RedirectTarget::of(&self.base, &[]);
-        matches!(target, RedirectTarget::Site(_)) && own.as_ref() == Ok(target)
     }
 }
 

@@ -72,6 +72,12 @@ impl RedirectTarget {
         !matches!(self, Self::Site(_))
     }
 
+    /// Whether it is the site at `base`, the gateway's own. A client that asks to be answered there has the gateway's name to vouch for it,
+    /// and is whoever is behind one of its servers: none may but those of the config.
+    pub fn is_site_at(&self, base: &str) -> bool {
+        matches!(self, Self::Site(_)) && Self::of(base, &[]).as_ref() == Ok(self)
+    }
+
     /// In a word: a host, with its port if need be, or a scheme with its colon.
     pub fn name(&self) -> String {
         match self {

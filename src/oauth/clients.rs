@@ -90,7 +90,7 @@ impl Clients {
 fn is_let_in(id: &str, target: &RedirectTarget, config: &OauthConfig) -> bool {
     config.client(id).is_some()
         || (target.is_allowed(&config.registration) || is_of_listed_host(id, config))
-            && !config.is_own_site(target)
+            && !target.is_site_at(&config.base)
 }
 
 /// Whether it is the URL of a document at a host that the config lists.

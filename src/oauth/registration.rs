@@ -137,8 +137,9 @@ impl Registrar {
         };
         let mut redirect_uris = request.redirect_uris;
         redirect_uris.retain(|uri| {
-            RedirectTarget::of(uri, &config.redirect_schemes)
-                .is_ok_and(|target| target.is_allowed(&config.registration) && !config.is_own_site(&target))
+            RedirectTarget::of(uri, &config.redirect_schemes).is_ok_and(|target| {
+                target.is_allowed(&config.registration) && !target.is_site_at(&config.base)
+            })
         });
         if redirect_uris.is_empty() {
             return Err(NotRegistered {
