@@ -238,7 +238,7 @@ impl Access {
         let auth = &config["proxy"]["auth"];
         let is_listed = |host: &str| auth["registration"].as_array().unwrap().contains(&json!(host));
         match (self.client, &auth["registration"]) {
-            ("portal", _) => auth["clients"].get("portal").is_some(),
+            ("portal", _) => auth["clients"].get("portal").is_some() && self.receiver == "client.example",
             (_, Value::String(word)) => word == "open",
             (client, _) => {
                 ["localhost", "cursor:"].contains(&self.receiver)
