@@ -171,6 +171,7 @@ fn oauth_config() -> OauthConfig {
     OauthConfig {
         base: PLAIN.into(),
         issuer: PLAIN.into(),
+        own_hosts: Vec::new(),
         token_ttl: OauthConfig::TOKEN_TTL,
         refresh_token_ttl: OauthConfig::REFRESH_TOKEN_TTL,
         refresh_token_scopes: Vec::new(),

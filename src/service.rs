@@ -35,7 +35,7 @@ use crate::{
     },
     error::{Error, ErrorKind},
     identity::{
-        Caller,
+        Caller, Standing,
         presented::{self, Presented},
     },
     ledger::{Limit, Owner, Resource},
@@ -394,16 +394,23 @@ async fn admit<'a>(request: &mut Request<'a>, mcp_endpoint: McpEndpoint) -> Resu
     if !entry.admits(&caller) {
         return Err(refusal(&entry.server.name, ErrorKind::InsufficientScope));
     }
-    let owner = match caller.slot.map(|slot| &live.callers[slot]) {
-        Some(holder) => {
-            holder.count_use();
-            Arc::clone(&holder.owner)
-        }
-        None => request.address_owner(),
-    };
+    let owner = owner_of(request, &caller);
     request.record.admitted(Arc::clone(&entry.metrics), Arc::clone(&caller.identity));
     let (live, entry) = (Arc::clone(live), Arc::clone(entry));
     Ok(Admitted { live, entry, mcp_endpoint, caller, presented, owner })
+}
+
+/// Whom a request counts for, which is counted as one.
+fn owner_of(request: &Request<'_>, caller: &Caller) -> Arc<Owner> {
+    match &caller.standing {
+        Standing::Nobody => request.address_owner(),
+        Standing::Named(slot) => {
+            let holder = &request.live.callers[*slot];
+            holder.count_use();
+            Arc::clone(&holder.owner)
+        }
+        Standing::Foreign(owner) => Arc::clone(owner),
+    }
 }
 
 /// Whoever presents a decoy gets an empty server, whether there is one of the name that they ask for or not.
@@ -414,7 +421,7 @@ fn admit_decoy<'a>(
     caller: Caller,
 ) -> Result<Admitted<'a>, Error> {
     let Request { live, head, .. } = *request;
-    let holder = &live.callers[caller.slot.ok_or(ErrorKind::Unauthorized)?];
+    let holder = &live.callers[caller.standing.slot().ok_or(ErrorKind::Unauthorized)?];
     let entry = live.decoy.as_ref().ok_or_else(|| ErrorKind::Internal.with_cause("no server for decoys"))?;
     holder.count_use();
     let record = &mut request.record;
@@ -437,10 +444,9 @@ async fn admit_operator(request: &mut Request<'_>, who: Who) -> Result<(), Error
     request.record.set_managed(Some(what));
     let (_, caller) = identify(request).await?;
     request.live.decide(&caller.identity, &Ask::Manage(what)).into_result()?;
-    let holder = &request.live.callers[caller.slot.ok_or(ErrorKind::Unauthorized)?];
-    holder.count_use();
-    rates::check(request, &holder.owner, None)?;
-    take_connection(request, &holder.owner)
+    let owner = owner_of(request, &caller);
+    rates::check(request, &owner, None)?;
+    take_connection(request, &owner)
 }
 
 /// What a browser loads as a page, a frame or a script would be the gateway's to it, whatever server it comes from.

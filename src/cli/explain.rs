@@ -174,6 +174,9 @@ fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identit
     let name = match principal {
         Principal::Nobody => return Ok(vec![(Identity::NOBODY, String::new())]),
         Principal::User(name) => return user(snapshot, name).map(|user| vec![(user, String::new())]),
+        Principal::Foreign(_) => {
+            return Err("what somebody of an issuer may do depends on what their token says; ask the gateway with one".into());
+        }
         Principal::Token(name) | Principal::Tenant(name) => name,
     };
     let is_tenant = matches!(principal, Principal::Tenant(_));

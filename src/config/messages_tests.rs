@@ -116,6 +116,13 @@ fn that_nobody_can_log_in_is_said_only_where_nobody_is_named() {
         let found = lines_of(nobody.as_bytes());
         assert!(found.iter().any(|line| line.contains(message)), "{nobody}\n{found:#?}");
     }
+    let beside = oauth!(
+        "\"baseUrl\": \"http://localhost:8080\", ",
+        ", \"issuers\": {\"corp\": {\"issuer\": \"https://a\"}}"
+    );
+    let found = lines_of(beside.as_bytes());
+    let does_not = "who comes with a token of one of `issuers` does not log in here";
+    assert!(found.iter().any(|line| line.contains(does_not)), "{found:#?}");
     for (somebody, fault) in [
         (
             oauth!(
@@ -486,8 +493,8 @@ fn every_word_that_another_program_has_is_known() {
     const ROOT: &str = "servers inputs mcp port host auth preferences hooks users bearerKeys mcpProxy general serverDefaults \
         mcpTemplates templateSettings instructionTemplates master_oauth hosting logging routing security gallery app \
         lazyLoading groups addr tokens baseURL kind url command";
-    const AUTH: &str = "type options token idp googleClientId googleClientSecret googleRedirectUri allowedDomains assign \
-        issuers idJag allowedOrgs firestoreDatabase firestoreCollection gcpProject allowedOrigins allowedRedirectUriHosts \
+    const AUTH: &str = "type options token idp googleClientId googleClientSecret googleRedirectUri allowedDomains audience \
+        jwksUri idJag allowedOrgs firestoreDatabase firestoreCollection gcpProject allowedOrigins allowedRedirectUriHosts \
         allowAnyRedirectUriHost dangerouslyAcceptIssuerAudience location paramName prefix";
     const CLIENT: &str = "grants jwks secret redirectUri scopes clientId";
     const TOKEN: &str = "token hash secret expiry expiresAt ttl role scopes env file name";
@@ -873,6 +880,188 @@ fn users() {
     ];
     let rows: Vec<_> = texts.iter().map(|(text, wanted)| (&**text, &**wanted)).collect();
     check(&rows);
+}
+
+/// A config with these `issuers`, and this behind them in `auth`, on line 2.
+macro_rules! issuers {
+    ($issuers:literal, $auth:literal) => {
+        concat!(
+            "{\"proxy\": {\"baseUrl\": \"http://localhost:8080\", \"auth\": {\"issuers\": {\n",
+            $issuers,
+            "}",
+            $auth,
+            "}}, \"mcpServers\": {\"a\": {\"url\": \"http://h/mcp\"}}}"
+        )
+    };
+}
+
+#[test]
+fn tokens_of_others_that_would_not_be_taken_or_too_many_of_them() {
+    let bare = "is http://, over which anybody on the way could give the gateway keys of his own";
+    let name = "an issuer needs a name of 1 to 128 characters on one line, without a colon";
+    check(&[
+        (issuers!("\"corp\": {\"issuer\": \"https://a\"}", ""), &[]),
+        (issuers!("\"corp\": \"https://a\"", ""), &[("2:9:", "must be an object")]),
+        (issuers!("\"co:rp\": {\"issuer\": \"https://a\"}", ""), &[("2:1:", name)]),
+        (issuers!("\"corp\": {}", ""), &[("2:9:", "needs an `issuer`: the URL that `iss` of its tokens is")]),
+        (
+            issuers!("\"corp\": {\"issuer\": \"login.corp\"}", ""),
+            &[("2:20:", "must start with http:// or https://")],
+        ),
+        (issuers!("\"corp\": {\"issuer\": \"http://login.corp\"}", ""), &[("2:20:", bare)]),
+        (issuers!("\"corp\": {\"issuer\": \"http://127.0.0.1:1/x\"}", ""), &[]),
+        (
+            issuers!("\"corp\": {\"issuer\": \"https://a/?x\"}", ""),
+            &[("2:20:", "has a query, which no issuer has")],
+        ),
+        (issuers!("\"corp\": {\"issuer\": \"https://a/#x\"}", ""), &[("2:20:", "has a #fragment")]),
+        (
+            issuers!("\"corp\": {\"issuer\": \" https://a\"}", ""),
+            &[("2:20:", "has a blank in it, and is compared byte by byte")],
+        ),
+        (
+            issuers!("\"corp\": {\"issuer\": \"https://a\", \"jwksUrl\": \"http://a/keys\"}", ""),
+            &[("2:44: proxy.auth.issuers.corp.jwksUrl:", bare)],
+        ),
+        (
+            issuers!("\"corp\": {\"issuer\": \"https://a\"}, \"team\": {\"issuer\": \"https://a\"}", ""),
+            &[("2:34: proxy.auth.issuers.team:", "has the same `issuer` as \"corp\"")],
+        ),
+        (
+            issuers!(
+                "\"corp\": {\"issuer\": \"https://a\", \"algorithms\": [\"none\", \"HS256\", \"ES512\"]}",
+                ""
+            ),
+            &[
+                ("2:48:", "is no signature, so that anybody could write a token"),
+                (
+                    "2:56:",
+                    "has one secret that both makes and checks tokens, so that whoever can check one could write any",
+                ),
+                ("2:65:", "\"ES512\" is no algorithm that is taken; use some of \"RS256\""),
+            ],
+        ),
+        (
+            issuers!("\"corp\": {\"issuer\": \"https://a\", \"algorithms\": [], \"typ\": []}", ""),
+            &[
+                ("2:33:", "algorithms: warning: is empty, so that no token is taken"),
+                ("2:51:", "typ: warning: is empty, so that no token is taken"),
+            ],
+        ),
+        (
+            issuers!(
+                "\"corp\": {\"issuer\": \"https://a\", \"typ\": [\"a b\"], \"leeway\": \"6m\", \"tenantId\": \" \"}",
+                ""
+            ),
+            &[
+                ("2:41:", "is no type; write it as `typ` of a token has it, as in \"at+jwt\""),
+                ("2:49:", "is longer than 5 minutes, so that tokens would be good long after their end"),
+                ("2:77:", "is empty; write a word, or remove it"),
+            ],
+        ),
+        (
+            issuers!(
+                "\"corp\": {\"issuer\": \"https://a\", \"jwks_uri\": \"https://a/k\", \"audience\": \"x\", \"roles\": []}",
+                ""
+            ),
+            &[
+                ("2:33:", "unknown key; it is `jwksUrl` here"),
+                ("2:60:", "unknown key; is `audiences` here, a list of values of `aud`"),
+                (
+                    "2:77:",
+                    "unknown key; what those get who come with its tokens is in `assign` beside `issuers`",
+                ),
+            ],
+        ),
+        (
+            issuers!("\"corp\": {\"issuer\": \"https://a\", \"introspection\": {}}", ""),
+            &[("2:33:", "unknown key; an issuer is not asked about a token")],
+        ),
+    ]);
+}
+
+#[test]
+fn what_those_are_given_who_come_with_tokens_of_others() {
+    let address = "is no address; write all of it, as in \"alice@corp.example\", or \"*@corp.example\" for all of a host";
+    check(&[
+        (
+            issuers!("\"corp\": {\"issuer\": \"https://a\"}", ",\n\"assign\": {}"),
+            &[("3:11:", "must be a list [ … ], not an object")],
+        ),
+        (
+            issuers!("\"corp\": {\"issuer\": \"https://a\"}", ",\n\"assign\": [{\"roles\": [\"r\"]}]"),
+            &[("3:12: proxy.auth.assign[0]:", "needs an `if` that says whom it is for")],
+        ),
+        (
+            issuers!(
+                "\"corp\": {\"issuer\": \"https://a\"}",
+                ",\n\"assign\": [{\"if\": {}, \"roles\": [\"r\"]}]"
+            ),
+            &[(
+                "3:19: proxy.auth.assign[0].if:",
+                "is empty, which would be everybody with a token of any issuer",
+            )],
+        ),
+        (
+            issuers!(
+                "\"corp\": {\"issuer\": \"https://a\"}",
+                ",\n\"assign\": [{\"if\": {\"issuer\": \"corp\"}}]"
+            ),
+            &[("3:12:", "warning: gives nothing; add `roles`, `servers` or `tags`")],
+        ),
+        (
+            issuers!(
+                "\"corp\": {\"issuer\": \"https://a\"}",
+                ",\n\"assign\": [{\"if\": {\"issuer\": \"crop\"}, \"roles\": [\"r\"]}, {\"if\": {\"issuer\": \"other\"}, \"roles\": [\"r\"]}]"
+            ),
+            &[
+                ("3:30:", "is no name in `issuers`; did you mean \"corp\"?"),
+                ("3:74:", "is no name in `issuers`; name one of \"corp\""),
+            ],
+        ),
+        (
+            issuers!(
+                "\"corp\": {\"issuer\": \"https://a\"}",
+                ",\n\"assign\": [{\"if\": {\"claim\": \"g\"}, \"roles\": [\"r\"]}, {\"if\": {\"has\": \"g\"}, \"roles\": [\"r\"]}]"
+            ),
+            &[
+                ("3:20:", "needs `has` beside it: a text that the claim is, or has in its list"),
+                ("3:60:", "needs `claim` beside it: the claim that has it"),
+            ],
+        ),
+        (
+            issuers!(
+                "\"corp\": {\"issuer\": \"https://a\"}",
+                ",\n\"assign\": [{\"if\": {\"email\": \"corp.example\", \"group\": \"g\"}, \"servers\": [\"b\"]}]"
+            ),
+            &[
+                ("3:29:", address),
+                ("3:45:", "unknown key; is `claim` here, the name of the claim, and beside it what it `has`"),
+                ("3:72:", "is no server in `mcpServers`"),
+            ],
+        ),
+    ]);
+    for email in
+        ["@corp.example", "*@", "a*@corp.example", "*@*", "a@b@c", "a b@c", "*@*.corp.example", "a@c\u{202e}"]
+    {
+        let assign = format!("\"assign\": [{{\"if\": {{\"email\": \"{email}\"}}, \"roles\": [\"r\"]}}]");
+        let config = format!(
+            "{{\"proxy\": {{\"auth\": {{\"issuers\": {{\"a\": {{\"issuer\": \"https://a\", \"audiences\": [\"x\"]}}}}, {assign}}}}}, \"mcpServers\": {{}}}}"
+        );
+        let found = lines_of(config.as_bytes());
+        assert!(found.iter().any(|line| line.contains(address)), "{email}: {found:#?}");
+    }
+    let notices = |auth: &str| {
+        let config = format!("{{\"proxy\": {{\"auth\": {{{auth}}}}}, \"mcpServers\": {{}}}}");
+        said_of(config.as_bytes()).iter().map(|notice| notice.message.clone()).collect::<String>()
+    };
+    let assign = "\"assign\": [{\"if\": {\"email\": \"*@a\"}, \"roles\": [\"r\"]}]";
+    assert!(
+        notices(assign)
+            .contains("has no effect, because there are no `issuers` whose tokens it could be for")
+    );
+    let two = "\"issuers\": {\"a\": {\"issuer\": \"https://a\", \"audiences\": [\"x\"]}, \"b\": {\"issuer\": \"https://b\", \"audiences\": [\"x\"]}}";
+    assert!(notices(&format!("{two}, {assign}")).contains("is for tokens of every one of `issuers`"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! From the file that people edit to an immutable [`Snapshot`].
 //!
 //! `parse` (text to tree) → `reader` and `fields` (a typed view that notes every problem and goes on) → `resolve` and the
-//! parts it calls (`access`, `aggregate`, `bind`, `callers`, `command`, `inline`, `limits`, `oauth`, `programs`, `schemes`, `servers`,
+//! parts it calls (`access`, `aggregate`, `bind`, `callers`, `command`, `inline`, `issuers`, `limits`, `oauth`, `programs`, `schemes`, `servers`,
 //! `tenants`, `tls`, `tokens`, `users`) → `snapshot`. Outside the file, only the environment, the files that it names and the
 //! clock are looked at.
 //!
@@ -17,6 +17,7 @@
 mod access;
 pub(crate) mod edit;
 mod hung;
+mod issuers;
 #[cfg(test)]
 mod messages_tests;
 mod names;
@@ -50,6 +51,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use crate::config::{
     access::{ADMIN, Access, CallerLimits, Rule, RuleName, RuleSubject},
+    issuers::{Assignment, Condition, Issuer},
     names::{is_format, user_name_fault},
     oauth::{OauthClient, OauthConfig, Registration, ScopeTags},
     read::{context::Unread, reference::Env},
@@ -87,7 +89,7 @@ pub(crate) use crate::config::{
         hint::closest as closest_name,
         shown::{first_names, name as shown_name, path as shown_path, variable as shown_variable},
     },
-    resolve::tokens::in_utc,
+    resolve::{oauth::is_loopback, tokens::in_utc},
 };
 
 /// Names that no server can have, since paths of the gateway's own begin with them.
@@ -162,8 +164,15 @@ impl Loaded {
     }
 }
 
-/// The keys that lead to the tokens and users.
-const AROUND_TOKENS: [&str; 4] = ["proxy", "proxy.auth", "proxy.auth.tokens", "proxy.auth.users"];
+/// The keys that lead to the tokens, users and issuers.
+const AROUND_TOKENS: [&str; 6] = [
+    "proxy",
+    "proxy.auth",
+    "proxy.auth.tokens",
+    "proxy.auth.users",
+    "proxy.auth.issuers",
+    "proxy.auth.assign",
+];
 
 /// The server of which something is there twice that says who may use it.
 fn unclear_server(fault: &SyntaxFault) -> Option<Arc<str>> {

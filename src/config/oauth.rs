@@ -9,6 +9,9 @@ pub struct OauthConfig {
     pub base: Arc<str>,
     /// `issuer`, which clients compare byte by byte: as it is written. Default: `base`.
     pub issuer: Arc<str>,
+    /// Hosts at which clients find the gateway: those of `base`, of `issuer`, and of `proxy.allowedHosts`. In small letters, without a dot
+    /// at their end, an IPv6 address without brackets.
+    pub own_hosts: Vec<String>,
     /// `tokenTtl`: how long an access token is good.
     pub token_ttl: Duration,
     /// `refreshTokenTtl`: how long a refresh token is good that is not used.
@@ -51,6 +54,7 @@ impl OauthConfig {
         Self {
             base: base.into(),
             issuer: base.into(),
+            own_hosts: Vec::new(),
             token_ttl: Self::TOKEN_TTL,
             refresh_token_ttl: Self::REFRESH_TOKEN_TTL,
             refresh_token_scopes: Vec::new(),

@@ -124,6 +124,7 @@ fn takes(kind: &ValueKind) -> String {
             quoted.join(", ")
         }
         ValueKind::List(of) => format!("list of {}", takes(of)),
+        ValueKind::OrNull(of) => format!("{} or `null`", takes(of)),
         ValueKind::Map { of, .. } => format!("object of names, each with {}", takes(of)),
         ValueKind::Object(object) => link(object),
         ValueKind::SecretOr(object) => format!("secret text or {}", link(object)),

@@ -72,10 +72,15 @@ impl RedirectTarget {
         !matches!(self, Self::Site(_))
     }
 
-    /// Whether it is the site at `base`, the gateway's own. A client that asks to be answered there has the gateway's name to vouch for it,
-    /// and is whoever is behind one of its servers: none may but those of the config.
-    pub fn is_site_at(&self, base: &str) -> bool {
-        matches!(self, Self::Site(_)) && Self::of(base, &[]).as_ref() == Ok(self)
+    /// Whether it is a site at one of these hosts, which are written in small letters and without a dot at their end, whatever the port.
+    pub fn is_at_host_of(&self, hosts: &[String]) -> bool {
+        let Self::Site(site) = self else { return false };
+        let host = match site.strip_prefix('[') {
+            Some(rest) => rest.split(']').next(),
+            None => site.split(':').next(),
+        };
+        let host = host.unwrap_or_default().trim_end_matches('.');
+        hosts.iter().any(|own| own == host)
     }
 
     /// In a word: a host, with its port if need be, or a scheme with its colon.
@@ -98,10 +103,11 @@ impl RedirectTarget {
         }
     }
 
-    /// Whether a client that the config does not have may be sent there.
-    pub fn is_allowed(&self, registration: &Registration) -> bool {
+    /// Whether a client that the config does not have may be sent there. To the gateway's own hosts only if they are listed: their name
+    /// would vouch for whoever is behind one of its servers.
+    pub fn is_allowed(&self, registration: &Registration, own_hosts: &[String]) -> bool {
         match (registration, self) {
-            (Registration::Open, _) => true,
+            (Registration::Open, _) => !self.is_at_host_of(own_hosts),
             (Registration::Off, _) => false,
             (Registration::Hosts(hosts), Self::Site(host)) => hosts.contains(host),
             (Registration::Hosts(_), Self::Loopback | Self::App(_)) => true,
@@ -340,10 +346,10 @@ mod tests {
             (RedirectTarget::App("cursor".into()), true),
         ] {
             assert!(
-                redirect_target.is_allowed(&Registration::Open)
-                    && !redirect_target.is_allowed(&Registration::Off)
+                redirect_target.is_allowed(&Registration::Open, &[])
+                    && !redirect_target.is_allowed(&Registration::Off, &[])
             );
-            assert_eq!(redirect_target.is_allowed(&hosts), of_hosts, "{redirect_target:?}");
+            assert_eq!(redirect_target.is_allowed(&hosts, &[]), of_hosts, "{redirect_target:?}");
         }
     }
 

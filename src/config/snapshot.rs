@@ -14,6 +14,7 @@ use url::{Position, Url};
 use super::{
     SystemRoots,
     access::{Access, CallerLimits, Rule, RuleSubject},
+    issuers::{Assignment, Issuer},
     oauth::OauthConfig,
     rule_lines::RuleLines,
     schemes::Schemes,
@@ -46,6 +47,10 @@ pub struct Snapshot {
     pub credentials: Vec<Credential>,
     /// `proxy.auth.users`, in file order.
     pub users: Vec<User>,
+    /// `proxy.auth.issuers`, in file order.
+    pub issuers: Vec<Arc<Issuer>>,
+    /// `proxy.auth.assign`, in file order.
+    pub assignments: Vec<Assignment>,
     /// `proxy.auth.sessions`.
     pub login_terms: LoginTerms,
     /// `proxy.auth.storage` and the keys of what is stored.

@@ -19,7 +19,7 @@ use crate::{
     config::Level,
     error::{Error, ErrorKind},
     identity::{
-        Caller, Identity, Principal, Proof,
+        Caller, Identity, Principal, Proof, Standing,
         login::{
             Logins,
             grants::{
@@ -284,7 +284,8 @@ impl LoginRequest<'_> {
     /// Whose token this is, whatever kind it is of.
     async fn known(&self, token: &Secret) -> Result<LoginAnswer, Error> {
         let presented = Ok(Presented::bare(token.expose().as_bytes()));
-        let caller = match self.live.identify(&presented, self.address, &RefCell::default()) {
+        let opened = RefCell::default();
+        let caller = match self.live.identify(&presented, self.address, &opened) {
             Identified::Ready(found) => found?,
             Identified::Later(found) => {
                 let caller = found.await?;
@@ -295,11 +296,14 @@ impl LoginRequest<'_> {
         if caller.identity.is_decoy {
             (self.on_decoy)(&caller);
         }
-        if let Some(slot) = caller.slot {
-            (self.on_known)(&self.live.callers[slot].owner)?;
+        match &caller.standing {
+            Standing::Named(slot) => (self.on_known)(&self.live.callers[*slot].owner)?,
+            Standing::Foreign(owner) => (self.on_known)(owner)?,
+            Standing::Nobody => {}
         }
-        // What a program was given is not its user's to log in with: it is for some places, and for less time.
-        if matches!(caller.identity.proof, Proof::Access { .. }) {
+        // What a program was given is not its user's to log in with: it is for some places, and for less time. Nor is what others
+        // issue.
+        if matches!(caller.identity.proof, Proof::Access { .. } | Proof::Foreign(_)) {
             return Err(ErrorKind::InvalidToken.into());
         }
         let ends = match caller.identity.proof {

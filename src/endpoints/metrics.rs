@@ -18,6 +18,10 @@ pub(super) fn text_format(request: &EndpointRequest<'_>) -> Result<Response<Payl
     }
     metrics.connections(shared.connections.open(), shared.connections.limit());
     metrics.tokens_expire(request.live.expiries(), request.live.clock.now());
+    metrics.keys_age(request.live.issuers.iter().filter_map(|keys| {
+        let (_, age) = keys.status().keys?;
+        Some((&*keys.issuer().name, age))
+    }));
     let text_format = metrics.encode().map_err(|e| ErrorKind::Internal.with_cause(e.to_string()))?;
     Ok(uncached(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text_format))
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    config::{Credential, Server, Snapshot, User},
+    config::{Credential, Issuer, Server, Snapshot, User},
     observe::LogLine,
 };
 
@@ -17,6 +17,7 @@ pub struct ReloadChange {
     tokens: Difference,
     tenants: Difference,
     users: Difference,
+    issuers: Difference,
     pub(super) ended: Option<Ended>,
     /// The new certificate is none that clients take now, and the last one stays.
     pub(super) lacks_certificate: bool,
@@ -54,9 +55,13 @@ impl ReloadChange {
         fn users(of: &Snapshot) -> BTreeMap<&Arc<str>, &User> {
             of.users.iter().map(|user| (&user.name, user)).collect()
         }
+        fn issuers(of: &Snapshot) -> BTreeMap<&Arc<str>, &Issuer> {
+            of.issuers.iter().map(|issuer| (&issuer.name, &**issuer)).collect()
+        }
         Self {
             servers: Difference::between(&servers(old), &servers(new)),
             users: Difference::between(&users(old), &users(new)),
+            issuers: Difference::between(&issuers(old), &issuers(new)),
             tokens: Difference::between(&tokens(old, false), &tokens(new, false)),
             tenants: Difference::between(&tokens(old, true), &tokens(new, true)),
             ended: None,
@@ -71,6 +76,7 @@ impl ReloadChange {
         let line = self.tokens.add_to(line, ["tokens_added", "tokens_removed", "tokens_changed"]);
         let line = self.tenants.add_to(line, ["tenants_added", "tenants_removed", "tenants_changed"]);
         let line = self.users.add_to(line, ["users_added", "users_removed", "users_changed"]);
+        let line = self.issuers.add_to(line, ["issuers_added", "issuers_removed", "issuers_changed"]);
         line.int("streams_cut", self.cut)
     }
 }

@@ -223,7 +223,7 @@ impl Prepared {
     pub fn new(snapshot: Arc<Snapshot>, observer: Arc<Observer>, clock: Clock) -> Result<Self, StartError> {
         let clock = Arc::new(clock);
         let process_key = SessionKey::random().map_err(|e| io("session key")(io::Error::other(e)))?;
-        let ledger = Ledger::new(|resource| capacity(&snapshot.limits, resource));
+        let ledger = Arc::new(Ledger::new(|resource| capacity(&snapshot.limits, resource)));
         let no_key = |NoKey| io("keys of logins")(io::Error::other("the system gives no random numbers"));
         let logins = Arc::new(Logins::new().map_err(no_key)?);
         if snapshot.has_grants() {

@@ -96,6 +96,8 @@ impl Gateway {
         let restricted = remaining.restrict(&in_force);
         if restricted.credentials == in_force.credentials
             && restricted.users == in_force.users
+            && restricted.issuers == in_force.issuers
+            && restricted.assignments == in_force.assignments
             && restricted.admin_sees_all == in_force.admin_sees_all
             && restricted.servers == in_force.servers
             && restricted.schemes == in_force.schemes

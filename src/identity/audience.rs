@@ -15,6 +15,8 @@ pub enum Audience {
     All,
     /// The server of this name, whether there is one or not.
     Server(Arc<str>),
+    /// Each of these.
+    Several(Arc<[Self]>),
 }
 
 /// Where something is asked for.
@@ -74,6 +76,7 @@ impl Audience {
             Self::Gateway => base.to_owned(),
             Self::All => format!("{base}/mcp"),
             Self::Server(name) => format!("{base}/{name}"),
+            Self::Several(all) => all.iter().map(|one| one.url(base)).collect::<Vec<_>>().join(" "),
         }
     }
 
@@ -83,6 +86,7 @@ impl Audience {
             Self::Gateway => true,
             Self::All => place == Place::All,
             Self::Server(name) => place == Place::Server(name),
+            Self::Several(all) => all.iter().any(|one| one.covers(place)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod audience;
 pub mod credential_key;
+pub mod foreign;
 pub mod login;
 pub mod presented;
 mod principal;
@@ -9,12 +10,14 @@ pub mod scope;
 pub mod token_table;
 pub mod verifier;
 
-pub use self::principal::{Allowed, Identity, InvalidPrincipal, Principal, Proof};
+pub use self::principal::{Allowed, Identity, InvalidPrincipal, Principal, Proof, Vouched};
 
 use std::{
     cell::{Cell, OnceCell},
     sync::Arc,
 };
+
+use crate::ledger::Owner;
 
 /// Names of the servers behind all servers as one, as somebody sees them.
 pub type Members = Arc<[Arc<str>]>;
@@ -61,8 +64,29 @@ impl AdmittedParty {
 pub struct Caller {
     /// As proved by the credential of the request.
     pub identity: Arc<Identity>,
-    /// Where the config in force has it, and what was decided about it; `None` without a credential.
-    pub slot: Option<usize>,
+    /// How the config in force knows it.
+    pub standing: Standing,
+}
+
+/// How the config in force knows a caller.
+#[derive(Debug, Clone)]
+pub enum Standing {
+    /// It does not: there is no credential.
+    Nobody,
+    /// It has the caller at this index, and what was decided about it.
+    Named(usize),
+    /// It has the issuer that vouches for the caller, whose capacity this is.
+    Foreign(Arc<Owner>),
+}
+
+impl Standing {
+    /// The index of a caller whom the config has.
+    pub fn slot(&self) -> Option<usize> {
+        match self {
+            Self::Named(slot) => Some(*slot),
+            Self::Nobody | Self::Foreign(_) => None,
+        }
+    }
 }
 
 impl Caller {
@@ -134,7 +158,10 @@ mod tests {
     use super::*;
 
     fn caller(principal: Principal) -> Caller {
-        Caller { identity: Arc::new(Identity { principal, ..Identity::NOBODY.clone() }), slot: None }
+        Caller {
+            identity: Arc::new(Identity { principal, ..Identity::NOBODY.clone() }),
+            standing: Standing::Nobody,
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Who calls: a principal, what proves it, and what it has been given.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     hash::{Hash, Hasher},
     str::FromStr,
@@ -10,11 +11,12 @@ use std::{
 
 use super::{
     audience::{Audience, Place},
+    foreign::verified::VerifiedJwt,
     login::{fingerprint::Fingerprint, grant_id::GrantId},
     scope::Scope,
 };
 use crate::{
-    config::{CallerLimits, Credential, RuleName, RuleOf, RuleSubject, User},
+    config::{Assignment, CallerLimits, Credential, Issuer, RuleName, RuleOf, RuleSubject, User},
     mcp::seal::SessionOwner,
 };
 
@@ -29,6 +31,8 @@ pub enum Principal {
     User(Arc<str>),
     /// The tenant of this name, by whichever of its credentials.
     Tenant(Arc<str>),
+    /// Somebody of an issuer of the config: its name there, a colon, and who it is to that issuer.
+    Foreign(Arc<str>),
 }
 
 impl Principal {
@@ -42,14 +46,14 @@ impl Principal {
     pub fn token_name(&self) -> Option<&Arc<str>> {
         match self {
             Self::Token(name) => Some(name),
-            Self::Nobody | Self::User(_) | Self::Tenant(_) => None,
+            Self::Nobody | Self::User(_) | Self::Tenant(_) | Self::Foreign(_) => None,
         }
     }
 
-    /// The name of the token, user or tenant, if it has one.
+    /// The name of the token, user or tenant, or that at an issuer, if it has one.
     pub fn name(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Token(name) | Self::User(name) | Self::Tenant(name) => Some(name),
+            Self::Token(name) | Self::User(name) | Self::Tenant(name) | Self::Foreign(name) => Some(name),
             Self::Nobody => None,
         }
     }
@@ -61,11 +65,12 @@ impl Principal {
             Self::Token(name) => SessionOwner::Token(name),
             Self::User(name) => SessionOwner::User(name),
             Self::Tenant(name) => SessionOwner::Tenant(name),
+            Self::Foreign(name) => SessionOwner::Foreign(name),
         }
     }
 }
 
-/// As it is written in a command: `token:ci`, `user:alice`, `tenant:acme`.
+/// As it is written in a command: `token:ci`, `user:alice`, `tenant:acme`, `jwt:corp:SUBJECT`.
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -73,6 +78,7 @@ impl fmt::Display for Principal {
             Self::Token(name) => write!(f, "token:{name}"),
             Self::User(name) => write!(f, "user:{name}"),
             Self::Tenant(name) => write!(f, "tenant:{name}"),
+            Self::Foreign(name) => write!(f, "jwt:{name}"),
         }
     }
 }
@@ -83,7 +89,7 @@ pub struct InvalidPrincipal;
 
 impl fmt::Display for InvalidPrincipal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("write `token:NAME`, `user:NAME`, `tenant:NAME` or `nobody`")
+        f.write_str("write `token:NAME`, `user:NAME`, `tenant:NAME`, `jwt:ISSUER:SUBJECT` or `nobody`")
     }
 }
 
@@ -97,6 +103,13 @@ impl FromStr for Principal {
             Some(("token", name)) if !name.is_empty() => Ok(Self::Token(name.into())),
             Some(("user", name)) if !name.is_empty() => Ok(Self::User(name.into())),
             Some(("tenant", name)) if !name.is_empty() => Ok(Self::Tenant(name.into())),
+            Some(("jwt", name))
+                if name
+                    .split_once(':')
+                    .is_some_and(|(issuer, subject)| !issuer.is_empty() && !subject.is_empty()) =>
+            {
+                Ok(Self::Foreign(name.into()))
+            }
             None if text == "nobody" => Ok(Self::Nobody),
             _ => Err(InvalidPrincipal),
         }
@@ -126,7 +139,49 @@ pub enum Proof {
     },
     /// The password itself, by `Basic`: that with this SHA-256 of its hash.
     Password([u8; 32]),
+    /// A token of an issuer, with this SHA-256.
+    Foreign([u8; 32]),
 }
+
+/// What an issuer says of somebody.
+#[derive(Debug, PartialEq)]
+pub struct Vouched {
+    /// Number of the config by which it was taken.
+    pub config: u64,
+    /// As the config had it when the token was looked at.
+    pub issuer: Arc<Issuer>,
+    /// By which key its token is signed.
+    pub key_id: Arc<str>,
+    /// What its token says, of the claims that were asked about.
+    pub token: VerifiedJwt,
+    /// Which those are.
+    pub asked: Arc<BTreeSet<String>>,
+}
+
+impl Vouched {
+    /// What `assignments` give to it: roles, and limits. What several give adds up.
+    pub fn given(&self, assignments: &[Assignment]) -> (Vec<String>, CallerLimits) {
+        let met = assignments.iter().filter(|of| self.token.meets(&of.condition, &self.issuer));
+        let (mut roles, mut limits) = (Vec::new(), CallerLimits::ALL);
+        for assignment in met {
+            roles.extend(assignment.roles.iter().cloned());
+            let Assignment { limits: CallerLimits { servers, tags }, .. } = assignment;
+            add(&mut limits.servers, servers);
+            add(&mut limits.tags, tags);
+        }
+        (roles, limits)
+    }
+}
+
+/// Several limits of one kind are the sum of what they leave.
+fn add<T: Clone>(sum: &mut Option<Vec<T>>, limit: &Option<Vec<T>>) {
+    if let Some(limit) = limit {
+        sum.get_or_insert_default().extend(limit.iter().cloned());
+    }
+}
+
+/// Equal are those of which the same was said: what it is about is compared with each request.
+impl Eq for Vouched {}
 
 /// A principal, as one credential proves it. Decisions are made about this.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +203,8 @@ pub struct Identity {
     pub is_decoy: bool,
     /// What of that was allowed to the client that acts for it; `None` is all, since nobody acts for it.
     pub allowed: Option<Arc<Allowed>>,
+    /// Of somebody of an issuer: what that says of it.
+    pub vouched: Option<Arc<Vouched>>,
 }
 
 /// What a principal allowed a client.
@@ -182,6 +239,7 @@ impl Identity {
         not_after: None,
         is_decoy: false,
         allowed: None,
+        vouched: None,
     };
 
     /// What a credential of the config proves.
@@ -195,6 +253,7 @@ impl Identity {
             not_after: credential.expires,
             is_decoy: credential.decoy,
             allowed: None,
+            vouched: None,
         }
     }
 
@@ -209,6 +268,7 @@ impl Identity {
             not_after: None,
             is_decoy: false,
             allowed: None,
+            vouched: None,
         }
     }
 
@@ -223,7 +283,7 @@ impl Identity {
             Principal::Nobody => return None,
             Principal::Token(name) => RuleName::Token(name),
             Principal::User(name) => RuleName::User(name),
-            Principal::Tenant(_) => RuleName::Unlisted,
+            Principal::Tenant(_) | Principal::Foreign(_) => RuleName::Unlisted,
         };
         let scopes = self.allowed.as_ref().map(|allowed| allowed.scope.words());
         Some(RuleSubject { name, roles: &self.roles, limits: &self.limits, scopes })
@@ -252,7 +312,14 @@ impl Identity {
         match (&self.principal, self.proof) {
             (Principal::User(name), _) => Some(RuleOf::User(Arc::clone(name))),
             (_, Proof::StaticToken(digest)) => Some(RuleOf::Credential(digest)),
-            (_, Proof::Nothing | Proof::Session { .. } | Proof::Access { .. } | Proof::Password(_)) => None,
+            (
+                _,
+                Proof::Nothing
+                | Proof::Session { .. }
+                | Proof::Access { .. }
+                | Proof::Password(_)
+                | Proof::Foreign(_),
+            ) => None,
         }
     }
 
@@ -282,15 +349,28 @@ mod tests {
             Principal::Token("a:b".into()),
             Principal::User("alice".into()),
             Principal::Tenant("acme".into()),
+            Principal::Foreign("corp:a:b".into()),
         ] {
             assert_eq!(principal.to_string().parse(), Ok(principal));
         }
-        for bad in ["", "ci", "token", "token:", "user:", "User:alice", "nobody:", "Token:ci"] {
+        for bad in [
+            "",
+            "ci",
+            "token",
+            "token:",
+            "user:",
+            "User:alice",
+            "nobody:",
+            "Token:ci",
+            "jwt:corp",
+            "jwt:corp:",
+            "jwt::a",
+        ] {
             assert_eq!(bad.parse::<Principal>(), Err(InvalidPrincipal), "{bad:?}");
         }
         assert_eq!(
             InvalidPrincipal.to_string(),
-            "write `token:NAME`, `user:NAME`, `tenant:NAME` or `nobody`"
+            "write `token:NAME`, `user:NAME`, `tenant:NAME`, `jwt:ISSUER:SUBJECT` or `nobody`"
         );
     }
 

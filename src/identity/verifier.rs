@@ -1,4 +1,4 @@
-//! Finds the principal of a token that is not in the config.
+//! What comes of asking who presents a token.
 
 use std::pin::Pin;
 
@@ -12,12 +12,6 @@ pub type Found = Result<Caller, Error>;
 pub enum Identified<'a> {
     /// It is known at once: nothing waits. For a static token, nothing is allocated either.
     Ready(Found),
-    /// It takes a while, because a key has to be fetched, another server asked, or a slow hash computed.
+    /// It takes a while, because a key has to be fetched, or a slow hash computed.
     Later(Pin<Box<dyn Future<Output = Found> + 'a>>),
-}
-
-/// Finds the principal of a token that is none of the static ones. It bounds the time that it takes.
-pub trait Verifier: Send + Sync {
-    /// Whose token it is.
-    fn identify<'a>(&'a self, token: &'a [u8]) -> Identified<'a>;
 }

@@ -116,6 +116,8 @@ pub enum OwnerName {
     User(Arc<str>),
     /// The callers of one tenant.
     Tenant(Arc<str>),
+    /// Somebody of an issuer.
+    Foreign(Arc<str>),
     /// Whoever uses the decoys of one token or tenant.
     Decoy(Arc<str>),
     /// Callers without a token, by their address.
@@ -230,7 +232,8 @@ impl Ledger {
                 owners.retain(|_, owner| Arc::strong_count(owner) > 1);
             }
         }
-        if let OwnerName::Token(_) | OwnerName::User(_) | OwnerName::Tenant(_) = name {
+        if let OwnerName::Token(_) | OwnerName::User(_) | OwnerName::Tenant(_) | OwnerName::Foreign(_) = name
+        {
             self.totals.has_names.store(true, Relaxed);
         }
         let owner = Owner::new(name.clone(), &self.totals);

@@ -34,6 +34,8 @@ pub enum SessionOwner<'a> {
     User(&'a str),
     /// The tenant of this name.
     Tenant(&'a str),
+    /// Somebody of this issuer, and of this name there.
+    Foreign(&'a str),
 }
 
 impl<'a> SessionOwner<'a> {
@@ -44,6 +46,7 @@ impl<'a> SessionOwner<'a> {
             Self::Token(name) => (1, name),
             Self::User(name) => (2, name),
             Self::Tenant(name) => (3, name),
+            Self::Foreign(name) => (4, name),
         }
     }
 }

@@ -89,8 +89,8 @@ impl Clients {
 /// Whether the config in force lets a client of this id be sent there.
 fn is_let_in(id: &str, target: &RedirectTarget, config: &OauthConfig) -> bool {
     config.client(id).is_some()
-        || (target.is_allowed(&config.registration) || is_of_listed_host(id, config))
-            && !target.is_site_at(&config.base)
+        || target.is_allowed(&config.registration, &config.own_hosts)
+        || is_of_listed_host(id, config) && !target.is_at_host_of(&config.own_hosts)
 }
 
 /// Whether it is the URL of a document at a host that the config lists.
@@ -161,7 +161,7 @@ impl Client {
         let is_listed = match (target, &config.registration) {
             (RedirectTarget::Loopback, _) => true,
             (RedirectTarget::Site(_), registration @ Registration::Hosts(_)) => {
-                target.is_allowed(registration)
+                target.is_allowed(registration, &config.own_hosts)
             }
             _ => false,
         };

@@ -137,9 +137,8 @@ impl Registrar {
         };
         let mut redirect_uris = request.redirect_uris;
         redirect_uris.retain(|uri| {
-            RedirectTarget::of(uri, &config.redirect_schemes).is_ok_and(|target| {
-                target.is_allowed(&config.registration) && !target.is_site_at(&config.base)
-            })
+            RedirectTarget::of(uri, &config.redirect_schemes)
+                .is_ok_and(|target| target.is_allowed(&config.registration, &config.own_hosts))
         });
         if redirect_uris.is_empty() {
             return Err(NotRegistered {

@@ -64,6 +64,7 @@ pub struct Metrics {
     pub config_last_reload_successful: IntGauge,
     certificate_not_after: IntGaugeVec,
     token_expires: IntGaugeVec,
+    jwks_age: IntGaugeVec,
     /// Names of the tokens that have such a gauge.
     expiring: Arc<Mutex<BTreeSet<String>>>,
     /// Tells whether two gateways run the same file.
@@ -246,6 +247,11 @@ impl Metrics {
                 "How long the last credential of a token is still good; below 0 it is not.",
                 "token_name",
             )?,
+            jwks_age: gauges(
+                "jwks_age_seconds",
+                "How old the keys of an issuer are that its tokens are checked by.",
+                "issuer",
+            )?,
             config_hash: gauge("config_hash", "48 bits of the hash of the config file that runs.")?,
             config_last_reload_timestamp: gauge(
                 "config_last_reload_timestamp_seconds",
@@ -388,6 +394,14 @@ impl Metrics {
         for token_name in gone {
             // Fails if it has no gauge.
             let _ = self.token_expires.remove_label_values(&[&token_name]);
+        }
+    }
+
+    /// Sets how old the keys of issuers are; of one that is not among them, nothing is said.
+    pub fn keys_age<'a>(&self, ages: impl Iterator<Item = (&'a str, Duration)>) {
+        self.jwks_age.reset();
+        for (issuer, age) in ages {
+            self.jwks_age.with_label_values(&[issuer]).set(whole(age.as_secs()));
         }
     }
 

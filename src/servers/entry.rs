@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     child::Supervisor,
     config::{Access, InlineTarget, Server, ToolRules},
-    identity::{Caller, Identity, Principal, credential_key::CredentialKey},
+    identity::{Caller, Identity, Principal, Standing, credential_key::CredentialKey},
     ledger::RateMeter,
     link::inline::InlineServer,
     observe::{Health, Observer, ServerMetrics},
@@ -211,15 +211,30 @@ impl ServerEntry {
 
     /// Whether the caller may use the server: what [`decide`] said when the config was read, and what was allowed to a client.
     pub fn admits(&self, caller: &Caller) -> bool {
-        self.is_public
-            || caller.slot.is_some_and(|slot| self.allows(slot)) && self.is_allowed(&caller.identity)
+        self.is_public || self.opens_to(caller) && self.is_allowed(&caller.identity)
     }
 
     /// The same where the server is one behind all servers as one, which is the place that a token has to be for.
     pub fn admits_as_member(&self, caller: &Caller) -> bool {
-        self.is_public
-            || caller.slot.is_some_and(|slot| self.allows(slot))
-                && self.is_allowed_as_member(&caller.identity)
+        self.is_public || self.opens_to(caller) && self.is_allowed_as_member(&caller.identity)
+    }
+
+    /// Whether rules let the caller use the server, if it is not public.
+    fn opens_to(&self, caller: &Caller) -> bool {
+        match &caller.standing {
+            Standing::Nobody => false,
+            Standing::Named(slot) => self.allows(*slot),
+            Standing::Foreign(_) => self.allows_identity(&caller.identity),
+        }
+    }
+
+    /// The same for somebody whom the config does not have, of whom nothing is kept: what was allowed to it is not looked at.
+    pub fn allows_identity(&self, identity: &Identity) -> bool {
+        let admits = |subject| self.server.admits(subject, self.admin_sees_all).is_ok();
+        match &self.backend {
+            Backend::All => true,
+            _ => !self.is_decoy() && identity.rule_subject().is_some_and(admits),
+        }
     }
 
     /// Whether what was allowed to a client, if one acts, is this server.
@@ -237,7 +252,8 @@ impl ServerEntry {
         let is_met = |slot: usize| self.meets_tool_rules.get(slot).copied().unwrap_or(false);
         // Of a client, its scopes alone are to be looked at: what else rules ask for, whoever it acts for has.
         let has_all = |rules: &Arc<ToolRules>| {
-            caller.slot.is_some_and(is_met) && rules.are_in_scope_of(caller.identity.rule_subject())
+            caller.standing.slot().is_some_and(is_met)
+                && rules.are_in_scope_of(caller.identity.rule_subject())
         };
         match self.server.tool_rules.as_ref().is_none_or(has_all) {
             true => ToolView::of_all(&self.server),

@@ -118,7 +118,7 @@ fn query_of_caller<'a>(request: &Request<'a>) -> Option<&'a str> {
 /// A decoy of the config `live` was presented, for whatever: that is what it is there for.
 pub(super) fn report_decoy(request: &Request<'_>, live: &Live, caller: &Caller) {
     let Request { worker, head, record, .. } = request;
-    let holder = caller.slot.map(|slot| &live.callers[slot]);
+    let holder = caller.standing.slot().map(|slot| &live.callers[slot]);
     if let Some(used) = holder.and_then(|holder| holder.decoy_used.as_ref()) {
         used.inc();
     }

@@ -1,11 +1,12 @@
 //! What requests see of one config. It never changes; a reload makes another one.
 
+mod foreign_tokens;
 mod loss;
 mod own_tokens;
 
 use std::{
     cell::RefCell,
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -18,14 +19,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     clock::Clock,
-    config::{Limits, Server, Snapshot, User},
+    config::{Issuer, Limits, Server, Snapshot, User},
     error::{Error, ErrorKind},
     identity::{
-        Admission, Caller, Identity, Principal, Proof,
+        Admission, Caller, Identity, Principal, Proof, Standing,
+        foreign::{keys::IssuerKeys, source::Source},
         login::{Logins, access_token, fingerprint::Fingerprint, opened_tokens::OpenedTokens, session_token},
         presented::{Claim, Presented},
         token_table::TokenTable,
-        verifier::{Identified, Verifier},
+        verifier::Identified,
     },
     ledger::{AddressBlock, Ledger, Owner, OwnerName},
     mcp::seal::SessionKey,
@@ -35,7 +37,7 @@ use crate::{
         decide::{Ask, Decision, Policy, decide},
     },
     servers::{Backend, Origins, PastCallers, ServerEntry},
-    upstream::{Origin, Unusable},
+    upstream::{Origin, Unusable, issuer_document::IssuerDocuments},
 };
 
 /// How many there were.
@@ -51,8 +53,12 @@ pub struct Live {
     pub limits: Arc<Limits>,
     /// Credentials by digest; indexes into `callers`.
     pub tokens: TokenTable,
-    /// Is asked about tokens that the table does not have.
-    pub verifier: Option<Arc<dyn Verifier>>,
+    /// Keys of issuers whose tokens are taken, in the order of the file. They survive reloads that leave an issuer as it was.
+    pub issuers: Vec<IssuerKeys>,
+    /// Claims that `assign` asks about.
+    asked_claims: Arc<BTreeSet<String>>,
+    /// Where their keys come from.
+    issuer_documents: Arc<dyn Source>,
     /// Everybody whom the config names: each credential of a token, in the order of the table, then each user. A caller's slot
     /// is an index into them.
     pub callers: Vec<CallerEntry>,
@@ -78,6 +84,8 @@ pub struct Live {
     pub audit: Option<Arc<Audit>>,
     /// Logins of users.
     pub(super) logins: Arc<Logins>,
+    /// Of which those whom an issuer vouches for have their part.
+    ledger: Arc<Ledger>,
 }
 
 /// Somebody whom the config names, and what is counted for them.
@@ -131,7 +139,7 @@ impl Live {
         snapshot: Arc<Snapshot>,
         previous: Option<&Self>,
         observer: &Arc<Observer>,
-        ledger: &Ledger,
+        ledger: &Arc<Ledger>,
         process_key: &SessionKey,
         (clock, logins): (&Arc<Clock>, &Arc<Logins>),
     ) -> Result<Self, Unusable> {
@@ -174,7 +182,11 @@ impl Live {
         for server in &snapshot.servers {
             let kept = previous.and_then(|live| live.entries.get(&*server.name));
             let before = previous.and_then(|live| live.past_callers.get(&*server.name)).cloned();
-            let before = before.unwrap_or_default();
+            // Of those whom others vouch for, nobody knows how many there are.
+            let before = match snapshot.issuers.is_empty() {
+                true => before.unwrap_or_default(),
+                false => PastCallers::Several,
+            };
             let policy = Policy { servers: server, now: None, admin_sees_all: snapshot.admin_sees_all };
             let entry =
                 ServerEntry::build(server, kept, before, &identities, &policy, &mut origins, observer)?;
@@ -199,6 +211,17 @@ impl Live {
             .map(|live| &*live.all);
         let rate = previous.map(|live| Arc::clone(&live.all.request_rate)).unwrap_or_default();
         let all = Arc::new(ServerEntry::all(snapshot.session_timeout, &identities, metrics, rate, same));
+        let issuer_documents: Arc<dyn Source> = previous.map_or_else(
+            || Arc::new(IssuerDocuments::default()) as _,
+            |live| Arc::clone(&live.issuer_documents),
+        );
+        let keys_of = |issuer: &Arc<Issuer>| {
+            let kept = previous.and_then(|live| live.issuers.iter().find_map(|keys| keys.of_reload(issuer)));
+            kept.unwrap_or_else(|| IssuerKeys::new(Arc::clone(issuer), Arc::clone(&issuer_documents)))
+        };
+        let issuers = snapshot.issuers.iter().map(keys_of).collect();
+        let asked_claims = snapshot.assignments.iter().flat_map(|of| of.condition.claims());
+        let asked_claims = asked_claims.map(str::to_owned).collect();
         let has_decoys = identities.iter().any(|identity| identity.is_decoy);
         let decoy = || Arc::new(ServerEntry::decoy(&snapshot.name, &identities, observer));
         let decoy = has_decoys.then(decoy);
@@ -208,7 +231,10 @@ impl Live {
             limits: Arc::new(snapshot.limits.clone()),
             tokens: TokenTable::build(&snapshot.credentials),
             config: snapshot,
-            verifier: None,
+            issuers,
+            asked_claims: Arc::new(asked_claims),
+            issuer_documents,
+            ledger: Arc::clone(ledger),
             callers,
             by_principal,
             nobody: Arc::new(Identity::NOBODY),
@@ -242,7 +268,7 @@ impl Live {
         &'a self,
         presented: &'a Result<Presented<'_>, ErrorKind>,
         address: AddressBlock,
-        opened: &RefCell<OpenedTokens>,
+        opened: &'a RefCell<OpenedTokens>,
     ) -> Identified<'a> {
         let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
         let is_access = self.config.oauth.is_some() && token.starts_with(access_token::PREFIX.as_bytes());
@@ -253,6 +279,14 @@ impl Live {
             && let Some(caller) = self.by_own_token(token, is_access, opened)
             && presented.may_prove(&caller.identity.principal)
         {
+            return Identified::Ready(Ok(caller));
+        }
+        // For the same reason.
+        let foreign = match presented {
+            Ok(Presented { claim: Claim::AnyToken, .. }) => self.foreign_digest(token),
+            _ => None,
+        };
+        if let Some(caller) = foreign.and_then(|digest| self.known_foreign(&digest, opened)) {
             return Identified::Ready(Ok(caller));
         }
         Identified::Ready(match (self.tokens.find(token), presented) {
@@ -269,9 +303,9 @@ impl Live {
             (_, Ok(Presented { claim: Claim::Named(name), .. })) if self.has_logins() => {
                 return self.by_basic(name, token, address);
             }
-            // Whether a secret is that of a name, or of a tenant, is not for the verifier of tokens to say.
-            (None, Ok(Presented { claim: Claim::AnyToken, .. })) => match &self.verifier {
-                Some(verifier) => return verifier.identify(token),
+            // Whether a secret is that of a name, or of a tenant, is not for an issuer to say.
+            (None, Ok(Presented { claim: Claim::AnyToken, .. })) => match foreign {
+                Some(digest) => return self.by_foreign(token, digest, opened),
                 None => Err(ErrorKind::InvalidToken.into()),
             },
             _ => Err(ErrorKind::InvalidToken.into()),
@@ -320,7 +354,7 @@ impl Live {
     pub fn has_principal(&self, principal: &Principal, fingerprint: Fingerprint) -> bool {
         match principal {
             Principal::User(_) | Principal::Token(_) => self.slot_of_login(principal, fingerprint).is_some(),
-            Principal::Nobody | Principal::Tenant(_) => false,
+            Principal::Nobody | Principal::Tenant(_) | Principal::Foreign(_) => false,
         }
     }
 
@@ -393,7 +427,8 @@ impl Live {
     /// The caller at this index, or who has no credential.
     pub fn caller(&self, slot: Option<usize>) -> Caller {
         let identity = slot.map_or(&self.nobody, |slot| &self.callers[slot].identity);
-        Caller { identity: Arc::clone(identity), slot }
+        let standing = slot.map_or(Standing::Nobody, Standing::Named);
+        Caller { identity: Arc::clone(identity), standing }
     }
 
     /// The decision in full. What is kept of it for each request is [`ServerEntry::admits`].
@@ -479,7 +514,9 @@ impl Live {
 
     /// Whether any credential ends by itself, as logins do.
     pub fn has_expiry(&self) -> bool {
-        self.config.has_grants() || self.callers.iter().any(|entry| entry.identity.not_after.is_some())
+        self.config.has_grants()
+            || !self.config.issuers.is_empty()
+            || self.callers.iter().any(|entry| entry.identity.not_after.is_some())
     }
 }
 

@@ -112,7 +112,7 @@ fn live_with(config: &Value, logins: &Arc<Logins>) -> Live {
     let log =
         Log::start(config::Level::Error, LogFormat::Json, false, out, metrics.log_lines_dropped.clone());
     let observer = Arc::new(Observer::new(log.unwrap(), metrics));
-    let ledger = Ledger::new(|_| Capacity { total: 1, per_owner: 0 });
+    let ledger = Arc::new(Ledger::new(|_| Capacity { total: 1, per_owner: 0 }));
     let key = SessionKey::random().unwrap();
     let in_memory = LoginStore { storage: LoginStorage::Memory, ..LoginStore::default() };
     let opening = Opening { now: &SystemTime::now, is_wanted: &|| true };

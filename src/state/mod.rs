@@ -50,7 +50,7 @@ pub struct GatewayState {
     /// Clients of the gateway as an authorization server.
     pub clients: Clients,
     /// Who has how much of what the gateway has.
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
     /// What was in use, so that memory is given back.
     pub memory: Memory,
     /// Client connections of the public listeners.
@@ -66,7 +66,7 @@ pub struct GatewayState {
 
 impl GatewayState {
     /// State of a gateway that starts with `live`.
-    pub fn new(live: Live, ledger: Ledger, observer: Arc<Observer>) -> Self {
+    pub fn new(live: Live, ledger: Arc<Ledger>, observer: Arc<Observer>) -> Self {
         let Limits { max_connections, per_address, .. } = *live.limits;
         observer.metrics.cimd_reasons(NotAClient::names());
         Self {

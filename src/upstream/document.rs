@@ -1,4 +1,4 @@
-//! JSON documents of hosts that a stranger names: what a client says of itself, keys of an issuer.
+//! JSON documents of hosts that a stranger names: what a client says of itself.
 //!
 //! Whoever has the gateway fetch something must not reach by it what only the gateway reaches: services of its machine, of its
 //! network, of its cloud. So all that is fetched comes through here, and only over HTTPS at port 443, from a host whose
@@ -15,7 +15,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use tokio::{net::TcpStream, sync::OnceCell, task::spawn_blocking, time::timeout}
 use url::{Host, Url};
 
 use super::{
-    Origin, Trust, Trusts, UpstreamSocket,
+    Origin, SystemTrust, UpstreamSocket,
     client::{Client, ClientRequest, whole},
 };
 use crate::{
@@ -54,8 +54,6 @@ const OF_ONE_ADDRESS: usize = 4;
 const MOST_LOOK_UPS: usize = 256;
 const LOOK_UPS_OF_ONE_NETWORK: usize = 8;
 const LOOK_UPS_OF_ONE_ADDRESS: usize = 4;
-/// How long what the system trusts is not read again.
-const TRUST_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where a document is. It is exactly as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -198,8 +196,7 @@ type Cell = OnceCell<Fetched>;
 /// Fetches documents.
 pub struct Documents {
     internet: Arc<dyn Internet>,
-    /// What the system trusts, and when it was read.
-    trust: Mutex<Option<(Instant, Arc<Trust>)>>,
+    trust: SystemTrust,
     /// What is being fetched. Who asks for the same waits for the same.
     running: Mutex<HashMap<Key, Weak<Cell>>>,
     /// Who has something fetched.
@@ -224,7 +221,7 @@ impl Documents {
     pub fn of(internet: Arc<dyn Internet>) -> Self {
         Self {
             internet,
-            trust: Mutex::default(),
+            trust: SystemTrust::default(),
             running: Mutex::default(),
             pending: PendingTable::new(MOST, OF_ONE_ADDRESS),
             look_ups: Arc::default(),
@@ -259,41 +256,12 @@ impl Documents {
     }
 
     async fn fetch_now(&self, url: &DocumentUrl, most: usize, address: AddressBlock) -> Fetched {
-        let trust = self.trust().await?;
+        let internet = Arc::clone(&self.internet);
+        let trust = self.trust.get(move || internet.roots()).await.ok_or(NotFetched::Unreachable)?;
         let addresses = self.addresses(url, address).await?;
         let origin = Origin::trusting(&url.0, trust).map_err(|_| NotFetched::Unreachable)?;
         let transport = self.connect(&origin, &addresses).await.ok_or(NotFetched::Unreachable)?;
-        // Nothing of it is used again.
-        let client = Client {
-            origin: Arc::new(origin),
-            pool: Rc::default(),
-            connect_timeout: MOST_TIME,
-            head_timeout: MOST_TIME,
-        };
-        let fields = [
-            (header::ACCEPT, HeaderValue::from_static("application/json")),
-            (header::CONNECTION, HeaderValue::from_static("close")),
-        ];
-        let request = ClientRequest {
-            method: Method::GET,
-            path: url.target(),
-            fields: &fields,
-            configured: &[],
-            body: Bytes::new(),
-        };
-        let response = client.send_over(transport, request, || {}).await;
-        let mut response = response.map_err(|error| match error.kind {
-            ErrorKind::UpstreamRedirect => NotFetched::Redirect,
-            ErrorKind::UpstreamTimeout => NotFetched::Timeout,
-            _ => NotFetched::NotADocument,
-        })?;
-        if response.status != StatusCode::OK || !is_json(&response.headers) {
-            return Err(NotFetched::NotADocument);
-        }
-        let fresh_for = max_age(&response.headers);
-        let body = whole(&mut response.body, most, MOST_TIME, |_| ready(Ok(()))).await;
-        let body = body.map_err(|_| NotFetched::NotADocument)?;
-        Ok(Arc::new(Document { body, fresh_for }))
+        get(origin, transport, url.target(), most).await.map(Arc::new)
     }
 
     /// Addresses of its host, all of which are of the public Internet.
@@ -337,25 +305,6 @@ impl Documents {
             }
         }
         None
-    }
-
-    /// What hosts are trusted by. To read it takes milliseconds, and it changes once in months.
-    async fn trust(&self) -> Result<Arc<Trust>, NotFetched> {
-        let kept = self.trust.lock().clone();
-        if let Some((read, trust)) = kept
-            && read.elapsed() < TRUST_KEPT
-        {
-            return Ok(trust);
-        }
-        let internet = Arc::clone(&self.internet);
-        let reading = spawn_blocking(move || Trusts::new(internet.roots().into()).of(None));
-        let trust = reading.await.map_err(|_| NotFetched::Unreachable)?;
-        if trust.config().is_err() {
-            // Somebody may mend it.
-            return Err(NotFetched::Unreachable);
-        }
-        *self.trust.lock() = Some((Instant::now(), Arc::clone(&trust)));
-        Ok(trust)
     }
 }
 
@@ -408,6 +357,45 @@ impl Drop for LookUp {
             all.swap_remove(at);
         }
     }
+}
+
+/// The document that a host has there, over a connection that is not used again.
+pub(super) async fn get(
+    origin: Origin,
+    transport: UpstreamSocket,
+    target: &str,
+    most: usize,
+) -> Result<Document, NotFetched> {
+    let client = Client {
+        origin: Arc::new(origin),
+        pool: Rc::default(),
+        connect_timeout: MOST_TIME,
+        head_timeout: MOST_TIME,
+    };
+    let fields = [
+        (header::ACCEPT, HeaderValue::from_static("application/json")),
+        (header::CONNECTION, HeaderValue::from_static("close")),
+    ];
+    let request = ClientRequest {
+        method: Method::GET,
+        path: target,
+        fields: &fields,
+        configured: &[],
+        body: Bytes::new(),
+    };
+    let response = client.send_over(transport, request, || {}).await;
+    let mut response = response.map_err(|error| match error.kind {
+        ErrorKind::UpstreamRedirect => NotFetched::Redirect,
+        ErrorKind::UpstreamTimeout => NotFetched::Timeout,
+        _ => NotFetched::NotADocument,
+    })?;
+    if response.status != StatusCode::OK || !is_json(&response.headers) {
+        return Err(NotFetched::NotADocument);
+    }
+    let fresh_for = max_age(&response.headers);
+    let body = whole(&mut response.body, most, MOST_TIME, |_| ready(Ok(()))).await;
+    let body = body.map_err(|_| NotFetched::NotADocument)?;
+    Ok(Document { body, fresh_for })
 }
 
 /// Whether an answer says that it is JSON (RFC 8259 §11, RFC 6838 §4.2.8).

@@ -3,14 +3,24 @@
 //! To build one means to parse every certificate that the system trusts, some 150, which takes milliseconds: two hundred
 //! servers of their own would keep a reload for seconds, and hold as many copies.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use parking_lot::Mutex;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
 
+use tokio::task::spawn_blocking;
+
 use crate::config::SystemRoots;
+
+/// How long what the system trusts is not read again.
+const SYSTEM_TRUST_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What some servers are trusted by.
 pub struct Trust {
@@ -86,6 +96,30 @@ impl Trusts {
             None => of_system(roots, of_before),
         });
         Arc::clone(trust)
+    }
+}
+
+/// What the system trusts, for those who ask now and then. To read it takes milliseconds, and it changes once in months.
+#[derive(Default)]
+pub struct SystemTrust(Mutex<Option<(Instant, Arc<Trust>)>>);
+
+impl SystemTrust {
+    /// What it trusts, which is read by `read` unless that was done lately; `None`: nothing.
+    pub async fn get(
+        &self,
+        read: impl FnOnce() -> Vec<CertificateDer<'static>> + Send + 'static,
+    ) -> Option<Arc<Trust>> {
+        let kept = self.0.lock().clone();
+        if let Some((at, trust)) = kept
+            && at.elapsed() < SYSTEM_TRUST_KEPT
+        {
+            return Some(trust);
+        }
+        let trust = spawn_blocking(move || Trusts::new(read().into()).of(None)).await.ok()?;
+        // If there is none, somebody may mend it.
+        trust.config().ok()?;
+        *self.0.lock() = Some((Instant::now(), Arc::clone(&trust)));
+        Some(trust)
     }
 }
 

@@ -45,6 +45,7 @@ mod held_bytes;
 mod hung_files;
 mod identity;
 mod inline;
+mod issuers;
 mod keep_alive;
 mod limits;
 mod lists;

@@ -438,8 +438,15 @@ async fn nobody_is_sent_anywhere_as_long_as_it_is_not_known_who_asks() {
 async fn nobody_is_sent_back_to_the_gateway_itself_unless_its_config_says_so() {
     let mut world = World::start().await;
     let own = "https://mcp.example.com/db/cb";
-    let (status, answer) = world.register(&json!({ "redirect_uris": [own] })).await;
-    assert_eq!((status, &answer["error"]), (400, &json!("invalid_redirect_uri")), "{answer}");
+    for spelling in [
+        own,
+        "https://MCP.example.com./cb",
+        "https://mcp.example.com%2e/cb",
+        "https://mcp.example.com:8443/cb",
+    ] {
+        let (status, answer) = world.register(&json!({ "redirect_uris": [spelling] })).await;
+        assert_eq!((status, &answer["error"]), (400, &json!("invalid_redirect_uri")), "{spelling} {answer}");
+    }
     let (_, answer) = world.register(&json!({ "redirect_uris": [own, "https://app.example/cb"] })).await;
     assert_eq!(answer["redirect_uris"], json!(["https://app.example/cb"]));
     let mut named = config(&world.tls);

@@ -156,6 +156,14 @@ impl<'a> Context<'a> {
         read
     }
 
+    /// What is read, if nothing is wrong with it.
+    pub(crate) fn whole<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let before = self.problems.len();
+        let read = read(self);
+        let is_whole = self.problems[before..].iter().all(|problem| problem.severity < Severity::Part);
+        read.filter(|_| is_whole)
+    }
+
     /// Reads something of which a bad file does not stop the rest, and returns whether there was none.
     pub(crate) fn with_files_as_parts<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
         let before = std::mem::replace(&mut self.are_files_parts, true);

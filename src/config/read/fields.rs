@@ -153,6 +153,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// As [`Fields::text`], of a key that may be `null`, which is `None`, too.
+    pub(crate) fn text_or_null(&self, cx: &mut Context<'_>, name: &str) -> Option<ReadText> {
+        match self.get(name) {
+            Some(node) if node.is_null() => None,
+            _ => self.text(cx, name),
+        }
+    }
+
     /// The texts of a list; elements that are none are noted and left out.
     pub(crate) fn texts(&self, cx: &mut Context<'_>, name: &str) -> Option<Vec<ReadText>> {
         match (self.get(name), self.described(name)?.absent) {

@@ -124,6 +124,10 @@ impl<'a> Node<'a> {
         self.value.as_object().is_some()
     }
 
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self.value, Value::NullKeyword(_))
+    }
+
     /// Whether this is the path of a file that holds the value.
     pub(crate) fn is_file(&self) -> bool {
         self.file_value().is_some()

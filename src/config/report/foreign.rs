@@ -54,6 +54,9 @@ const SERVER_OR_TOOL: &[&str] = &["server", "tool"];
 const AUTH: &[&str] = &["auth"];
 const CLIENT: &[&str] = &["client"];
 const TOKEN: &[&str] = &["token"];
+const ISSUER: &[&str] = &["issuer"];
+const ASSIGNMENT: &[&str] = &["assignment"];
+const CONDITION: &[&str] = &["condition"];
 const TLS: &[&str] = &["tls"];
 
 static TABLE: &[Meaning] = &[
@@ -347,10 +350,64 @@ static TABLE: &[Meaning] = &[
     way(
         AUTH,
         "idp googleclientid googleclientsecret googleredirecturi clientid clientsecret redirecturi alloweddomains \
-         allowedorgs assign idjag issuers oauth oidc provider audience jwksuri sessionsecret",
+         allowedorgs idjag oauth oidc provider sessionsecret",
         "",
-        "logins at an identity provider, and tokens of one, are not supported yet; remove it, and name those who log in under \
-         `users`",
+        "logins at an identity provider are not supported yet; remove it, and name those who log in under `users`, or take the tokens \
+         that clients have from the provider by `issuers`",
+    ),
+    way(
+        AUTH,
+        "audience audiences jwks jwksuri jwksurl jwt jwts trustedissuers tokenissuers",
+        "issuers",
+        "is in `issuers` here: { \"corp\": { \"issuer\": \"https://login.corp.example\", \"audiences\": [\"mcp\"] } }",
+    ),
+    key(AUTH, "assignments rolemappings claimmappings rolemapping claimmapping", "assign"),
+    key(ISSUER, "iss url uri issuerurl issueruri authority", "issuer"),
+    key(ISSUER, "jwks jwksuri jwkset jwkseturi keysurl keysuri keys certs", "jwksUrl"),
+    way(
+        ISSUER,
+        "audience aud",
+        "audiences",
+        "is `audiences` here, a list of values of `aud`, as in [\"https://mcp.example.com\"]",
+    ),
+    key(ISSUER, "algorithm alg algs signingalgorithms supportedalgorithms", "algorithms"),
+    key(ISSUER, "type types tokentype tokentypes", "typ"),
+    key(ISSUER, "subjectclaim subclaim userclaim usernameclaim useridclaim", "principalClaim"),
+    key(ISSUER, "scopes scope scopesclaim scpclaim", "scopeClaim"),
+    key(ISSUER, "tenant tid", "tenantId"),
+    key(ISSUER, "clockskew clocktolerance skew clockskewseconds", "leeway"),
+    way(
+        ISSUER,
+        "introspection introspectionurl introspectionuri introspectionendpoint",
+        "",
+        "an issuer is not asked about a token; its tokens are JWTs, which are checked by its keys, so remove it",
+    ),
+    way(
+        ISSUER,
+        "clientid clientsecret",
+        "",
+        "the gateway is no client of the issuer, and needs nothing but its keys; remove it",
+    ),
+    way(
+        ISSUER,
+        "roles servers tags rolesclaim roleclaim groupsclaim groupclaim",
+        "",
+        "what those get who come with its tokens is in `assign` beside `issuers`: { \"if\": { \"issuer\": \"corp\", \"claim\": \
+         \"groups\", \"has\": \"eng\" }, \"roles\": [\"dev\"] }",
+    ),
+    key(ASSIGNMENT, "when match condition conditions where", "if"),
+    way(
+        CONDITION,
+        "domain emaildomain domains",
+        "email",
+        "is `email` here, with all addresses of the host: \"*@corp.example\"",
+    ),
+    key(CONDITION, "value equals contains is eq", "has"),
+    way(
+        CONDITION,
+        "group groups role roles",
+        "claim",
+        "is `claim` here, the name of the claim, and beside it what it `has`: { \"claim\": \"groups\", \"has\": \"eng\" }",
     ),
     way(
         AUTH,

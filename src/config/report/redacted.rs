@@ -61,6 +61,8 @@ fn value(node: &Node<'_>, key: &str, kind: &ValueKind) -> Value {
             Some(elements) => elements.iter().map(|node| value(node, key, of)).collect(),
             None => hidden(),
         },
+        ValueKind::OrNull(_) if node.is_null() => Value::Null,
+        ValueKind::OrNull(of) => value(node, key, of),
         ValueKind::OneOrMany(of) => match node.elements() {
             Some(elements) => elements.iter().map(|node| value(node, key, of)).collect(),
             None => value(node, key, of),

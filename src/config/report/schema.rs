@@ -167,6 +167,7 @@ fn of_kind(kind: &ValueKind) -> Json {
             json!({ "anyOf": choices })
         }
         ValueKind::List(of) => json!({ "type": "array", "items": of_kind(of) }),
+        ValueKind::OrNull(of) => json!({ "anyOf": [of_kind(of), { "type": "null" }] }),
         ValueKind::Map { names: Names { pattern, reserved }, of } => {
             let mut names = json!({ "pattern": pattern });
             if !reserved.is_empty() {

@@ -74,6 +74,9 @@ fn base(object: &Object) -> Json {
         "user" => {
             json!({ "passwordHash": "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA" })
         }
+        "issuer" => json!({ "issuer": "https://login.h", "audiences": ["a"] }),
+        "assignment" => json!({ "if": { "claim": "groups", "has": "eng" } }),
+        "condition" => json!({ "claim": "groups", "has": "eng" }),
         "admin" => json!({ "addr": "127.0.0.1:9090" }),
         "server" => json!({ "url": "https://h/mcp" }),
         "toolFilter" => json!({ "mode": "allow", "list": ["a"] }),
@@ -89,7 +92,8 @@ fn config_with(path: &str, change: impl FnOnce(&mut Json)) -> Json {
     let known = |path: &str| all.iter().find(|(known, _)| known == path).map(|(_, object)| *object);
     let tokens = json!({ "dev": "token-of-dev-alone", "ci": "token-of-ci-alone" });
     let mut config = json!({ "proxy": base(known("proxy").expect("known")), "mcpServers": {} });
-    config["proxy"]["auth"] = json!({ "tokens": tokens });
+    let issuers = json!({ "text": { "issuer": "https://login.text", "audiences": ["a"] } });
+    config["proxy"]["auth"] = json!({ "tokens": tokens, "issuers": issuers });
     let (mut here, mut parent) = (&mut config, String::new());
     for segment in path.split('.').filter(|segment| !segment.is_empty()) {
         let name = segment.trim_end_matches("[]");
@@ -226,17 +230,23 @@ fn is_beyond_a_schema(object: &Object, key: &Key, value: &Json) -> bool {
         _ if text.contains('$') => true,
         // Grammars of their own.
         ("proxy" | "admin", "addr") | ("proxy", "baseUrl") | ("server", "url") => true,
+        ("issuer", "issuer" | "jwksUrl") => true,
         ("auth", "issuer" | "registration") | ("client", "redirectUris") => true,
         ("proxy", "allowedHosts" | "allowedOrigins" | "trustedProxies") | ("rateLimits", "allow") => true,
         // Files have to be there, and what they are for.
         _ if matches!(key.kind, ValueKind::Path) => true,
         // A pattern knows no size.
         _ if matches!(key.kind, ValueKind::Duration(_)) && *value == "0" => true,
+        // A duration has no most of its own.
+        ("issuer", "leeway") => true,
         // It depends on other keys.
+        ("issuer", "audiences") => *value == json!([]),
+        ("assignment", "if") => *value == json!({}),
+        ("condition", "issuer") => true,
         ("proxy", "tls") => true,
         ("auth", "kind") => text.eq_ignore_ascii_case("\"oauth\""),
         ("server" | "options", "authTokens") | ("server", "users" | "transportType") => true,
-        ("token" | "user", "servers") | ("toolRule", "users") => true,
+        ("token" | "user" | "assignment", "servers") | ("toolRule", "users") => true,
         ("tls", "selfSigned") => true,
         // A schema does not know the words of examples.
         ("auth" | "tenants", "tokens") if *value == json!({ "type": "string" }) => true,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::config::{
-    access::{Access, Rule, RuleName, RuleSubject},
+    access::{Access, CallerLimits, Rule, RuleName, RuleSubject},
     read::{context::Context, fields::Fields, reader::Node},
     report::{hint, problem::Location, shown},
     resolve::{
@@ -272,7 +272,9 @@ pub(crate) fn warn_of_access(
     servers: &[Server],
     auth: &Auth,
 ) {
-    let has_callers = auth.credentials.iter().any(|held| !held.decoy) || !auth.users.known.is_empty();
+    let has_issuers = !auth.issuers.known.is_empty();
+    let has_callers =
+        auth.credentials.iter().any(|held| !held.decoy) || !auth.users.known.is_empty() || has_issuers;
     if !has_callers && servers.iter().any(|server| server.access != Access::Public) {
         cx.warning(
             of_auth,
@@ -297,7 +299,15 @@ pub(crate) fn warn_of_access(
         limits: &user.limits,
         scopes: None,
     });
-    let callers: Vec<_> = tokens.chain(users).collect();
+    // What a token of others says is not known: it may meet every condition, or only those that leave it all servers.
+    let roles_of_others = auth.issuers.roles();
+    let others = has_issuers.then_some(RuleSubject {
+        name: RuleName::Unlisted,
+        roles: &roles_of_others,
+        limits: &CallerLimits::ALL,
+        scopes: None,
+    });
+    let callers: Vec<_> = tokens.chain(users).chain(others).collect();
     for server in servers {
         // A config of MCP Front's may have its tokens by server.
         if server.access == Access::AnyToken

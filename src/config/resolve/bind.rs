@@ -92,7 +92,8 @@ pub(crate) fn warn_of_locked_admin(cx: &mut Context<'_>, proxy: &Fields<'_>, sna
     let is_remote = snapshot.admin.is_some_and(|addr| !addr.ip().is_loopback());
     let opens = |role: &String| role == ADMIN || role == "metrics";
     let of_users = snapshot.users.iter().filter(|user| !user.disabled).flat_map(|user| &user.roles);
-    let mut roles = snapshot.credentials.iter().flat_map(|credential| &credential.roles).chain(of_users);
+    let of_tokens = snapshot.credentials.iter().flat_map(|credential| &credential.roles);
+    let mut roles = of_tokens.chain(of_users).chain(roles_of_others(snapshot));
     if is_remote && !roles.any(opens) {
         cx.warning(
             &proxy.key("admin"),
@@ -102,6 +103,12 @@ pub(crate) fn warn_of_locked_admin(cx: &mut Context<'_>, proxy: &Fields<'_>, sna
     }
 }
 
+/// What those may have who come with tokens of others.
+fn roles_of_others(snapshot: &Snapshot) -> impl Iterator<Item = &String> {
+    let of_some = snapshot.assignments.iter().filter(|_| !snapshot.issuers.is_empty());
+    of_some.flat_map(|assignment| &assignment.roles)
+}
+
 /// `/debug` is for a while, and for somebody.
 pub(crate) fn warn_of_debug(cx: &mut Context<'_>, proxy: &Fields<'_>, snapshot: &Snapshot) {
     if !snapshot.debug {
@@ -109,7 +116,8 @@ pub(crate) fn warn_of_debug(cx: &mut Context<'_>, proxy: &Fields<'_>, snapshot: 
     }
     let is_admin = |role: &String| role == "admin";
     let has_reader = snapshot.admin.is_some_and(|addr| addr.ip().is_loopback())
-        || snapshot.credentials.iter().any(|credential| credential.roles.iter().any(is_admin));
+        || snapshot.credentials.iter().any(|credential| credential.roles.iter().any(is_admin))
+        || roles_of_others(snapshot).any(is_admin);
     let at = proxy.key("debug");
     match has_reader {
         true => cx.notice(&at, "serves `/debug` to the role `admin`; remove it once it is not needed"),

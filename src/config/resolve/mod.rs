@@ -7,8 +7,9 @@ pub(crate) mod bind;
 pub(crate) mod callers;
 pub(super) mod command;
 pub(crate) mod inline;
+pub(crate) mod issuers;
 pub(crate) mod limits;
-mod oauth;
+pub(super) mod oauth;
 pub(crate) mod programs;
 mod rates;
 pub(super) mod remaining;
@@ -91,6 +92,8 @@ fn snapshot(
         *remaining = Some(Remaining {
             credentials: auth.remaining.clone(),
             users: auth.users.known.clone(),
+            issuers: auth.issuers.are_clear.then(|| auth.issuers.known.clone()),
+            assignments: auth.issuers.are_assignments_clear.then(|| auth.issuers.assignments.clone()),
             admin_sees_all: auth.may_admin_see_all,
             schemes: auth.may_schemes,
             servers: of_servers.map(|servers| servers.remaining.clone()),
@@ -102,7 +105,10 @@ fn snapshot(
     let mut of_oauth = None;
     if let Some((proxy, settings)) = proxy.as_ref().zip(settings.as_ref()) {
         schemes::refuse_any_origin(cx, proxy, auth.schemes, &settings.allowed_origins);
-        of_oauth = oauth::resolve(cx, proxy, &auth.oauth, auth.names_callers(), base.as_ref(), settings);
+        let has_base = base.is_some() || !proxy.lacks(&["baseUrl"]);
+        issuers::refuse_without_audience(cx, &auth.issuers, has_base);
+        let callers = (auth.names_callers(), !auth.issuers.known.is_empty());
+        of_oauth = oauth::resolve(cx, proxy, &auth.oauth, callers, base.as_ref(), settings);
     }
     let (server_fields, servers, mut snapshot) = (server_fields?, servers?, settings?);
     if cx.failed() {
@@ -121,6 +127,7 @@ fn snapshot(
     snapshot.admin_sees_all = auth.admin_sees_all;
     snapshot.credentials = auth.credentials;
     snapshot.users = auth.users.known;
+    (snapshot.issuers, snapshot.assignments) = (auth.issuers.known, auth.issuers.assignments);
     snapshot.login_terms = auth.login_terms.unwrap_or(LoginTerms::DEFAULT);
     snapshot.oauth = of_oauth.map(Arc::new);
     (snapshot.login_store, snapshot.lost.login_keys) = (auth.login_store, auth.lost_login_keys);
@@ -193,6 +200,8 @@ fn settings(
         admin_sees_all: false,
         credentials: Vec::new(),
         users: Vec::new(),
+        issuers: Vec::new(),
+        assignments: Vec::new(),
         login_terms: LoginTerms::DEFAULT,
         login_store: LoginStore::default(),
         oauth: None,

@@ -70,6 +70,7 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_ours: bool) -> Re
     let config = OauthConfig {
         base: Arc::default(),
         issuer: Arc::default(),
+        own_hosts: Vec::new(),
         token_ttl: duration(cx, "tokenTtl", OauthConfig::TOKEN_TTL),
         refresh_token_ttl: duration(cx, "refreshTokenTtl", OauthConfig::REFRESH_TOKEN_TTL),
         refresh_token_scopes: scopes(cx, auth, "refreshTokenScopes").unwrap_or_default(),
@@ -103,13 +104,13 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_ours: bool) -> Re
     }
 }
 
-/// What the keys make of the gateway, if they are to. `has_callers`: whether anybody is named who could log in. `settings`: what the
-/// rest of `proxy` says.
+/// What the keys make of the gateway, if they are to. `has_callers`: whether anybody is named who could log in, and `has_issuers`:
+/// who comes without that. `settings`: what the rest of `proxy` says.
 pub(super) fn resolve(
     cx: &mut Context<'_>,
     proxy: &Fields<'_>,
     read: &ReadOauth,
-    has_callers: bool,
+    (has_callers, has_issuers): (bool, bool),
     base: Option<&BaseUrl>,
     settings: &Snapshot,
 ) -> Option<OauthConfig> {
@@ -118,7 +119,14 @@ pub(super) fn resolve(
         return None;
     }
     if !has_callers {
-        cx.error(kind_at, "needs somebody who can log in; add `users`, or `tokens`");
+        let message = match has_issuers {
+            false => "needs somebody who can log in; add `users`, or `tokens`",
+            true => {
+                "needs somebody who can log in; add `users`, or `tokens`, or write \"bearer_token\": who comes with a token of one of \
+                 `issuers` does not log in here"
+            }
+        };
+        cx.error(kind_at, message);
     }
     let Some(BaseUrl { url: base_url, text }) = base else {
         if proxy.lacks(&["baseUrl"]) {
@@ -167,7 +175,12 @@ pub(super) fn resolve(
         None if *has_issuer => return None,
         None => Arc::clone(&base),
     };
-    Some(OauthConfig { base, issuer, ..config.clone()? })
+    let named =
+        [&*base, &*issuer].into_iter().filter_map(|url| Some(Url::parse(url).ok()?.host_str()?.to_owned()));
+    let allowed = settings.allowed_hosts.iter().map(|host| host.host.clone());
+    let plain = |host: String| host.trim_matches(['[', ']', '.']).to_ascii_lowercase();
+    let own_hosts = named.chain(allowed).map(plain).collect();
+    Some(OauthConfig { base, issuer, own_hosts, ..config.clone()? })
 }
 
 /// A `baseUrl` that would be right for a gateway of which nobody but this machine knows, and else one to write one's own after.
@@ -181,11 +194,12 @@ fn base_to_write(proxy: &Fields<'_>, addresses: &[SocketAddr]) -> String {
 }
 
 /// Whether tokens may be sent there: it is https, or on this machine.
-fn is_safe(url: &Url) -> bool {
+pub(super) fn is_safe(url: &Url) -> bool {
     url.scheme() == "https" || is_loopback(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether it is on this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name.trim_end_matches('.') == "localhost",
         Some(Host::Ipv4(ip)) => ip.is_loopback(),

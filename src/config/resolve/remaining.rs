@@ -4,7 +4,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::config::{
-    access::Access,
+    access::{Access, CallerLimits},
+    issuers::{Assignment, Issuer},
     schemes::Schemes,
     snapshot::{Credential, Server, Snapshot, User},
     tool_rules::ToolRules,
@@ -19,6 +20,10 @@ pub struct Remaining {
     pub schemes: Schemes,
     /// Every user of whom the hash is known.
     pub users: Vec<User>,
+    /// Every issuer of whom all is known; `None` if that cannot be known.
+    pub issuers: Option<Vec<Arc<Issuer>>>,
+    /// Every entry of `assign` of which it is known whom it is for; `None` if that cannot be known.
+    pub assignments: Option<Vec<Assignment>>,
     /// Whether the role `admin` passes the rules of servers, unless it is certain that it does not.
     pub admin_sees_all: bool,
     /// Every server that is there, whatever is wrong with it; `None` if that cannot be known.
@@ -48,10 +53,21 @@ impl Remaining {
     pub fn restrict(&self, in_force: &Snapshot) -> Snapshot {
         let credentials = in_force.credentials.iter().filter_map(|old| self.credential(old)).collect();
         let users = in_force.users.iter().filter_map(|old| self.user(old)).collect();
+        let issuers = in_force.issuers.iter().filter_map(|old| self.issuer(old)).collect();
+        let assignments = in_force.assignments.iter().map(|old| self.assignment(old)).collect();
         let servers = in_force.servers.iter().filter_map(|old| self.server(old)).collect();
         let schemes = in_force.schemes.common(self.schemes);
         let admin_sees_all = in_force.admin_sees_all && self.admin_sees_all;
-        Snapshot { credentials, users, schemes, admin_sees_all, servers, ..in_force.clone() }
+        Snapshot {
+            credentials,
+            users,
+            issuers,
+            assignments,
+            schemes,
+            admin_sees_all,
+            servers,
+            ..in_force.clone()
+        }
     }
 
     fn server(&self, old: &Server) -> Option<Server> {
@@ -92,10 +108,49 @@ impl Remaining {
         let (roles, limits) = (common(&old.roles, &new.roles), old.limits.narrowed_by(&new.limits));
         Some(User { roles, limits, disabled: old.disabled || new.disabled, ..old.clone() })
     }
+
+    /// Whose tokens mean something else, or whose keys are elsewhere, is no more the one whose tokens were taken.
+    fn issuer(&self, old: &Arc<Issuer>) -> Option<Arc<Issuer>> {
+        let Some(issuers) = &self.issuers else { return Some(Arc::clone(old)) };
+        let new = issuers.iter().find(|new| new.name == old.name)?;
+        let narrowed = Issuer {
+            audiences: common(&old.audiences, &new.audiences),
+            algorithms: common(&old.algorithms, &new.algorithms),
+            types: common(&old.types, &new.types),
+            leeway: old.leeway.min(new.leeway),
+            stream_grace: old.stream_grace.min(new.stream_grace),
+            ..(**new).clone()
+        };
+        let is_it = old.issuer == new.issuer
+            && old.jwks_url == new.jwks_url
+            && old.principal_claim == new.principal_claim
+            && old.scope_claim == new.scope_claim
+            && old.tenant_id == new.tenant_id
+            // An empty list must not come to mean something else.
+            && old.audiences.is_empty() == narrowed.audiences.is_empty();
+        is_it.then(|| if narrowed == **old { Arc::clone(old) } else { Arc::new(narrowed) })
+    }
+
+    /// Entries add up, so one that is gone stays, and gives nothing: without it, its limits would be gone, too.
+    fn assignment(&self, old: &Assignment) -> Assignment {
+        let Some(assignments) = &self.assignments else { return old.clone() };
+        let alike = || assignments.iter().filter(|new| new.condition == old.condition);
+        let new = alike().find(|new| *new == old).or_else(|| alike().next());
+        let Some(new) = new else {
+            let CallerLimits { servers, tags } = &old.limits;
+            let limits = CallerLimits {
+                servers: servers.as_ref().map(|_| vec![]),
+                tags: tags.as_ref().map(|_| vec![]),
+            };
+            return Assignment { condition: old.condition.clone(), roles: Vec::new(), limits };
+        };
+        let limits = old.limits.narrowed_by(&new.limits);
+        Assignment { condition: old.condition.clone(), roles: common(&old.roles, &new.roles), limits }
+    }
 }
 
-fn common(old: &[String], new: &[String]) -> Vec<String> {
-    old.iter().filter(|role| new.contains(role)).cloned().collect()
+fn common<T: PartialEq + Clone>(old: &[T], new: &[T]) -> Vec<T> {
+    old.iter().filter(|it| new.contains(it)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -103,7 +158,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::{config::access::CallerLimits, secret::Secret};
+    use crate::secret::Secret;
 
     #[test]
     fn a_credential_loses_what_the_file_does_not_have() {

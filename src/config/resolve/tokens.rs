@@ -20,6 +20,7 @@ use crate::config::{
     report::{foreign, problem::Location, shown},
     resolve::{
         callers::{KnownNames, caller_limits, words},
+        issuers::{self, ReadIssuers},
         oauth::{self, ReadOauth},
         schemes, tenants,
         users::{self, ReadUsers},
@@ -47,6 +48,8 @@ pub(crate) struct Auth {
     /// Every credential of which the token is known, whatever else is wrong with it.
     pub(crate) remaining: Vec<Credential>,
     pub(crate) users: ReadUsers,
+    /// `issuers` and `assign`.
+    pub(crate) issuers: ReadIssuers,
     /// Whether `remaining` and `users` are all there is: no slip has hidden them, and they are of this kind of `auth`.
     pub(crate) is_clear: bool,
     /// Every name in `tokens`, whether its credentials are good or not.
@@ -83,6 +86,7 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
         return Auth {
             token_names: none(),
             users: ReadUsers { names: none(), ..ReadUsers::default() },
+            issuers: ReadIssuers::none(),
             is_clear: true,
             ..Auth::default()
         };
@@ -131,6 +135,7 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
     if let Some(tokens) = tenants.tokens {
         read_tokens(cx, &tokens, servers, &mut holders, &mut auth, true);
     }
+    auth.issuers = issuers::read(cx, &fields, servers, &mut auth.tag_limits);
     schemes::warn(cx, &fields, on, auth.token_names.all.as_deref().unwrap_or_default());
     auth.oauth = oauth::read(cx, &fields, is_ours);
     auth.login_terms = fields.object(cx, "sessions").map(|sessions| {
@@ -208,8 +213,9 @@ fn kind(cx: &mut Context<'_>, fields: &Fields<'_>, servers: &[&str]) -> bool {
         (_, "oauth2" | "masteroauth" | "proxyoauth" | "delegateoauth") => {
             "is no kind here; use \"oauth\", by which the gateway's own users log in".into()
         }
-        (_, "oidc" | "jwt") => {
-            "tokens of others are not supported yet; use \"oauth\", by which the gateway's own users log in, or \"bearer_token\""
+        (_, "oidc" | "jwt" | "jwks") => {
+            "is no kind here; use \"bearer_token\", or \"oauth\", by which the gateway's own users log in: `issuers` says beside \
+             either whose tokens are taken, too"
                 .into()
         }
         (_, "basic" | "apikey") => {

@@ -1,10 +1,13 @@
 //! `proxy.auth`.
 
-use super::{LABEL, TEXT, oauth, secs};
+use super::{
+    callers::{ROLES, SERVERS, TAGS, USER_NAMES},
+    issuers, oauth, secs,
+};
 use crate::config::snapshot::LoginTerms;
 use crate::config::table::key::{
     Absent::{Bool, Duration, Empty, List, Means, Nothing, Number, Required, Text},
-    Key, Names, Object, ValueKind, Word, Words, count, key,
+    Names, Object, ValueKind, Word, Words, count, key,
 };
 
 pub(in crate::config) static AUTH: Object = Object {
@@ -56,6 +59,8 @@ pub(in crate::config) static AUTH: Object = Object {
             "People, by the name that they give beside their password: 1 to 128 bytes, on one line, without `:`, blanks at the ends or what nobody sees. See \
              [users](users.md).",
         ),
+        issuers::ISSUERS,
+        issuers::ASSIGN,
         key("sessions", ValueKind::Object(&LOGINS), Empty, "How long [logins](users.md#how-long-a-login-lasts) of users last."),
         key(
             "storage",
@@ -173,9 +178,6 @@ pub(in crate::config) static SCHEMES: Words = Words {
 
 static TOKEN_NAMES: Names = Names { pattern: r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$", reserved: &[] };
 
-/// As HTTP has them beside a password (RFC 7617 §2).
-static USER_NAMES: Names = Names { pattern: r"^[^:\u0000-\u001f\u007f-\u009f]{1,128}$", reserved: &[] };
-
 pub(in crate::config) static TENANTS: Object = Object {
     name: "tenants",
     doc: "Callers whose tokens come in a header field of their own.",
@@ -246,32 +248,6 @@ pub(in crate::config) static TOKEN: Object = Object {
         ),
     ],
 };
-
-/// What a caller may do, whoever it is.
-const ROLES: Key = key(
-    "roles",
-    ValueKind::List(&LABEL),
-    List(&[]),
-    "Roles of the caller. `admin` may see `/metrics` and manage `/servers`, `metrics` may see `/metrics`; others \
-     are for the `roles` of servers.",
-)
-.examples(&[r#"["metrics"]"#]);
-/// What a caller is limited to.
-const SERVERS: Key = key(
-    "servers",
-    ValueKind::List(&TEXT),
-    Means("no limit"),
-    "The caller may use no servers but these, whatever their rules. `[]` leaves none. Public servers ask nobody.",
-)
-.examples(&[r#"["docs", "search"]"#]);
-const TAGS: Key = key(
-    "tags",
-    ValueKind::List(&LABEL),
-    Means("no limit"),
-    "The caller may use no servers but those with one of these `tags`, whatever their rules. `[]` leaves none. Public servers \
-     ask nobody.",
-)
-.examples(&[r#"["web"]"#]);
 
 pub(in crate::config) static USER: Object = Object {
     name: "user",

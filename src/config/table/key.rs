@@ -112,6 +112,8 @@ pub(crate) enum ValueKind {
     Literal,
     Word(&'static Words),
     List(&'static ValueKind),
+    /// This, or `null`, which says that there is none.
+    OrNull(&'static ValueKind),
     /// An object whose keys are names that the user chose.
     Map {
         names: &'static Names,

@@ -6,6 +6,8 @@
 //! that the reader takes otherwise than the table says.
 
 mod auth;
+mod callers;
+mod issuers;
 pub(crate) mod key;
 mod limits;
 mod oauth;
@@ -18,6 +20,7 @@ use std::time::Duration;
 pub use self::server::INHERITED;
 pub(super) use self::{
     auth::{AUTH, SCHEMES, TENANTS, TOKEN, USER},
+    issuers::{ALGORITHMS, ASSIGNMENT, CONDITION, ISSUER},
     oauth::CLIENT,
     proxy::ROOT,
     server::{ADMIN, COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, TOOL_RULE, URL},

@@ -3,6 +3,7 @@
 
 mod gateway;
 mod inline;
+mod issuers;
 mod servers;
 mod tls;
 mod tokens;

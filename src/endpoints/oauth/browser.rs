@@ -308,7 +308,9 @@ impl<'a> Browser<'a> {
                 let target =
                     redirect_uri.and_then(|uri| RedirectTarget::of(uri, &config.redirect_schemes).ok());
                 let rule = "Only programs at hosts that the gateway lists may come";
-                let detail = match target.filter(|target| !target.is_allowed(&config.registration)) {
+                let detail = match target
+                    .filter(|target| !target.is_allowed(&config.registration, &config.own_hosts))
+                {
                     Some(target) => format!("{rule}; this one is answered at {}.", target.name()),
                     None => format!("{rule}."),
                 };
@@ -390,7 +392,7 @@ pub(super) fn shown_account(principal: &Principal) -> String {
     match principal {
         Principal::User(name) => name.to_string(),
         Principal::Token(name) => format!("the token {name}"),
-        Principal::Nobody | Principal::Tenant(_) => principal.to_string(),
+        Principal::Nobody | Principal::Tenant(_) | Principal::Foreign(_) => principal.to_string(),
     }
 }
 

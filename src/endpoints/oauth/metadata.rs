@@ -68,9 +68,11 @@ pub fn of_resource(request: &OauthRequest<'_>) -> Result<Response<Payload>, Erro
     };
     let mut scopes = vec![ScopeWord::ALL.to_owned()];
     scopes.extend(advertised_tags(config, &live.config));
+    let issuers = live.config.issuers.iter().map(|issuer| &*issuer.issuer);
+    let servers: Vec<_> = [&*config.issuer].into_iter().chain(issuers).collect();
     Ok(answer(&json!({
         "resource": resource,
-        "authorization_servers": [&*config.issuer],
+        "authorization_servers": servers,
         "scopes_supported": scopes,
         "bearer_methods_supported": ["header"],
         "resource_name": live.config.name,

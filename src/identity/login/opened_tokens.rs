@@ -1,5 +1,5 @@
-//! Tokens of the gateway's own that a worker has opened. One that comes again is known by its digest, which costs a fraction of
-//! what opening it costs.
+//! Tokens that a worker has opened or verified: the gateway's own, and those of issuers. One that comes again is known by its digest, which costs a fraction of
+//! what that costs.
 
 use std::{
     collections::HashMap,
@@ -46,8 +46,8 @@ struct Generation {
 pub struct OpenedToken {
     /// Who has it.
     pub caller: Caller,
-    /// What it belongs to, which may be revoked meanwhile.
-    pub grant: GrantId,
+    /// What one of the gateway's own belongs to, which may be revoked meanwhile.
+    pub grant: Option<GrantId>,
     valid: Range<SystemTime>,
 }
 
@@ -56,7 +56,12 @@ impl OpenedToken {
     pub fn new(caller: Caller, claims: &impl Claims) -> Self {
         let Common { grant, issued, expires, grant_ends, .. } = claims.common();
         let since = issued.checked_sub(LEEWAY).unwrap_or(SystemTime::UNIX_EPOCH);
-        Self { caller, grant, valid: since..expires.min(grant_ends) }
+        Self { caller, grant: Some(grant), valid: since..expires.min(grant_ends) }
+    }
+
+    /// One of an issuer, which is good until then.
+    pub fn of_issuer(caller: Caller, expires: SystemTime) -> Self {
+        Self { caller, grant: None, valid: SystemTime::UNIX_EPOCH..expires }
     }
 }
 
@@ -68,6 +73,11 @@ impl TokenDigest {
     /// That of `token`.
     pub fn of(token: &[u8]) -> Self {
         Self(Sha256::digest(token).into())
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
     }
 }
 
@@ -85,16 +95,16 @@ impl Hash for TokenDigest {
 
 impl OpenedTokens {
     /// From now on it holds for the config of this number and for these keys: whatever is of others is forgotten.
-    pub fn hold_for(&mut self, config: u64, sealers: &Arc<TokenSealers>) {
-        let is_same = self.sealers.as_ref().is_some_and(|known| Arc::ptr_eq(known, sealers));
+    pub fn hold_for(&mut self, config: u64, sealers: Option<&Arc<TokenSealers>>) {
+        let is_same = self.sealers.as_ref().map(Arc::as_ptr) == sealers.map(Arc::as_ptr);
         if self.config != config || !is_same {
-            *self = Self { config, sealers: Some(Arc::clone(sealers)), ..Self::default() };
+            *self = Self { config, sealers: sealers.cloned(), ..Self::default() };
         }
     }
 
-    /// Who has the token of this digest, and what it belongs to, if it is known and has not expired. Whether its grant is revoked is
+    /// Who has the token of this digest, and what it belongs to if it is the gateway's own, if it is known and has not expired. Whether its grant is revoked is
     /// for others to say.
-    pub fn find(&mut self, digest: &TokenDigest, now: SystemTime) -> Option<(Caller, GrantId)> {
+    pub fn find(&mut self, digest: &TokenDigest, now: SystemTime) -> Option<(Caller, Option<GrantId>)> {
         let said =
             |token: &OpenedToken| token.valid.contains(&now).then(|| (token.caller.clone(), token.grant));
         if let Some(token) = self.younger.known.get(digest) {
@@ -112,7 +122,9 @@ impl OpenedTokens {
             self.older = std::mem::take(&mut self.younger);
         }
         let OpenedToken { caller, grant, .. } = &token;
-        self.younger.holders.insert(*grant, Arc::clone(&caller.identity));
+        if let Some(grant) = grant {
+            self.younger.holders.insert(*grant, Arc::clone(&caller.identity));
+        }
         self.younger.known.insert(digest, token);
     }
 
@@ -128,7 +140,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::identity::login::{fingerprint::Fingerprint, keys::Keys, session_token::SessionClaims};
+    use crate::identity::{
+        Standing,
+        login::{fingerprint::Fingerprint, keys::Keys, session_token::SessionClaims},
+    };
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds)
@@ -143,7 +158,7 @@ mod tests {
             expires: at(1_000),
             grant_ends: at(900),
         };
-        let caller = Caller { identity: Arc::new(Identity::NOBODY), slot: Some(0) };
+        let caller = Caller { identity: Arc::new(Identity::NOBODY), standing: Standing::Named(0) };
         OpenedToken::new(caller, &claims)
     }
 
@@ -156,7 +171,7 @@ mod tests {
         let (mut opened, digest, keys) = (OpenedTokens::default(), TokenDigest::of(b"a"), sealers());
         let is_known = |opened: &mut OpenedTokens, at| opened.find(&digest, at).is_some();
         let restart = |opened: &mut OpenedTokens| {
-            opened.hold_for(1, &keys);
+            opened.hold_for(1, Some(&keys));
             opened.insert(digest, token());
         };
         restart(&mut opened);
@@ -164,12 +179,12 @@ mod tests {
             assert_eq!(is_known(&mut opened, at(seconds)), wanted, "at {seconds}");
         }
         assert!(opened.find(&TokenDigest::of(b"b"), at(500)).is_none());
-        opened.hold_for(1, &keys);
+        opened.hold_for(1, Some(&keys));
         assert!(is_known(&mut opened, at(500)), "nothing changed");
-        opened.hold_for(2, &keys);
+        opened.hold_for(2, Some(&keys));
         assert!(!is_known(&mut opened, at(500)), "another config");
         restart(&mut opened);
-        opened.hold_for(1, &sealers());
+        opened.hold_for(1, Some(&sealers()));
         assert!(!is_known(&mut opened, at(500)), "other keys");
     }
 

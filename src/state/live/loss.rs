@@ -5,7 +5,7 @@ use std::{iter, sync::Arc};
 use super::Live;
 use crate::{
     config::Server,
-    identity::{Admission, AdmittedParty, Identity, Principal, Proof},
+    identity::{Admission, AdmittedParty, Identity, Principal, Proof, Vouched},
     servers::{ServerEntry, SharedKey},
     watchdog::Revocation,
 };
@@ -37,6 +37,9 @@ impl Live {
         if entry.is_public {
             return None;
         }
+        if let Some(vouched) = &admission.to.identity().vouched {
+            return self.loss_of_vouched(vouched, admission, entry, is_member);
+        }
         let found;
         let (principal, slots, members) = match &admission.to {
             AdmittedParty::Principal(identity) => {
@@ -44,7 +47,7 @@ impl Live {
             }
             AdmittedParty::Credential(identity) => {
                 found = match &identity.proof {
-                    Proof::Nothing => None,
+                    Proof::Nothing | Proof::Foreign(_) => None,
                     Proof::StaticToken(digest) => self.tokens.find_digest(digest),
                     // The token may have expired: what it began goes on as long as the grant.
                     Proof::Session { grant, fingerprint } | Proof::Access { grant, fingerprint } => {
@@ -72,19 +75,88 @@ impl Live {
         let identity = reread.as_ref().unwrap_or(admission.to.identity());
         // A session is its principal's, whose requests are asked each by itself.
         let is_allowed = matches!(admission.to, AdmittedParty::Principal(_))
-            || (if is_member { entry.is_allowed_as_member(identity) } else { entry.is_allowed(identity) })
-                && members
-                    .iter()
-                    .filter_map(|server| self.entry(server))
-                    .all(|entry| entry.is_public || entry.is_allowed_as_member(identity));
+            || self.is_allowed(identity, entry, members, is_member);
+        // A session has what its principal may have, a client what it was allowed of that.
+        let client = match &admission.to {
+            AdmittedParty::Credential(_) => identity.allowed.as_ref(),
+            AdmittedParty::Principal(_) => None,
+        };
+        let keeps_tools = |slot: usize| {
+            let of_slot = &self.callers[slot].identity;
+            let limited =
+                client.map(|allowed| Identity { allowed: Some(Arc::clone(allowed)), ..(**of_slot).clone() });
+            let identity = limited.as_ref().unwrap_or(of_slot);
+            let begun: Vec<_> = admission.begun_by.get().map(|other| &**other).into_iter().collect();
+            self.keeps_tools(identity, admission, &begun, entry, members)
+        };
         let admits = |slot: &usize| {
             is_same(*slot)
                 && is_allowed
                 && entry.allows(*slot)
                 && self.reaches_as_much_as_its_name(*slot, members)
-                && self.keeps_tools(*slot, admission, identity, entry, members)
+                && keeps_tools(*slot)
         };
         (!valid.any(admits)).then_some(loss)
+    }
+
+    /// The same of somebody of an issuer, of whom the config has nothing but what it gives to those of whom such things are said.
+    fn loss_of_vouched(
+        &self,
+        vouched: &Arc<Vouched>,
+        admission: &Admission,
+        entry: &ServerEntry,
+        is_member: bool,
+    ) -> Option<Revocation> {
+        let identity = admission.to.identity();
+        let is_request = matches!(admission.to, AdmittedParty::Credential(_));
+        // A session is its principal's, whose requests are asked each by itself.
+        let is_good = || identity.is_valid_at(self.clock.now()) && self.has_key(vouched);
+        if is_request && !is_good() {
+            return Some(Revocation::Token);
+        }
+        let (members, begun_by) = (admission.members.get(), admission.begun_by.get());
+        if vouched.config == self.number && members.is_none() && begun_by.is_none() {
+            return None;
+        }
+        let Some(mut now) = self.vouched_identity(vouched, identity.proof) else {
+            return Some(Revocation::Token);
+        };
+        let members = members.filter(|_| is_request).map_or(&[][..], |members| &members[..]);
+        let is_allowed = !is_request || self.is_allowed(&now, entry, members, is_member);
+        if !is_request {
+            now.allowed = None;
+        }
+        // Whoever began the session may have had more said of them, and what that gives may have changed since.
+        let begun_now = begun_by.and_then(|other| {
+            let vouched = other.vouched.as_ref()?;
+            self.vouched_identity(vouched, other.proof)
+        });
+        let begun: Vec<_> = begun_by.map(|other| &**other).into_iter().chain(begun_now.as_ref()).collect();
+        let reaches = |member: &ServerEntry| {
+            member.is_public
+                || member.allows_identity(&now)
+                || !begun.is_empty() && !begun.iter().any(|other| member.allows_identity(other))
+        };
+        let admits = is_allowed
+            && entry.allows_identity(&now)
+            && members.iter().filter_map(|server| self.entry(server)).all(|member| reaches(member))
+            && self.keeps_tools(&now, admission, &begun, entry, members);
+        (!admits).then_some(Revocation::Grant)
+    }
+
+    /// Whether what a client was allowed, if one acts, is this server, and each of these behind it.
+    fn is_allowed(
+        &self,
+        identity: &Identity,
+        entry: &ServerEntry,
+        members: &[Arc<str>],
+        is_member: bool,
+    ) -> bool {
+        (if is_member { entry.is_allowed_as_member(identity) } else { entry.is_allowed(identity) })
+            && members
+                .iter()
+                .filter_map(|server| self.entry(server))
+                .all(|entry| entry.is_public || entry.is_allowed_as_member(identity))
     }
 
     /// Whether any credential of this principal opens the server.
@@ -103,33 +175,21 @@ impl Live {
             .all(|entry| entry.is_public || entry.allows(slot) || !self.admits_principal(principal, entry))
     }
 
-    /// Whether the caller may use the tools of these servers that were there for those on whose rights it relies: for itself as
-    /// it was, and for whoever began the session. `reread` is who was admitted, with what the config now makes of its scope.
+    /// Whether `identity` may use the tools of these servers that were there for those on whose rights it relies: for itself as it was,
+    /// and for whoever began the session.
     fn keeps_tools(
         &self,
-        slot: usize,
+        identity: &Identity,
         admission: &Admission,
-        reread: &Identity,
+        begun: &[&Identity],
         entry: &ServerEntry,
         members: &[Arc<str>],
     ) -> bool {
         let others = members.iter().filter_map(|server| self.entry(server)).map(|entry| &**entry);
-        let ruled: Vec<_> =
-            iter::once(entry).chain(others).filter(|entry| entry.server.tool_rules.is_some()).collect();
-        if ruled.is_empty() {
-            return true;
-        }
-        let of_slot = &self.callers[slot].identity;
-        // A session has what its principal may have, a client what it was allowed of that.
-        let client = match &admission.to {
-            AdmittedParty::Credential(_) => reread.allowed.clone(),
-            AdmittedParty::Principal(_) => None,
-        };
-        let limited = client.map(|allowed| Identity { allowed: Some(allowed), ..(**of_slot).clone() });
-        let identity = limited.as_ref().unwrap_or(of_slot);
-        ruled.iter().all(|entry| {
+        let mut ruled = iter::once(entry).chain(others).filter(|entry| entry.server.tool_rules.is_some());
+        ruled.all(|entry| {
             entry.tools_cover(identity, admission.to.identity())
-                && admission.begun_by.get().is_none_or(|other| entry.tools_cover(identity, other))
+                && begun.iter().all(|other| entry.tools_cover(identity, other))
         })
     }
 }

@@ -5,7 +5,7 @@ use std::{cell::RefCell, sync::Arc};
 use super::Live;
 use crate::{
     identity::{
-        Allowed, Caller, Identity, Principal, Proof,
+        Allowed, Caller, Identity, Principal, Proof, Standing,
         audience::Audience,
         login::{
             access_token::AccessClaims,
@@ -32,10 +32,10 @@ impl Live {
             slot.is_some_and(|slot| self.is_valid(slot)) && !grants.is_revoked(grant)
         };
         let mut opened = opened.borrow_mut();
-        opened.hold_for(self.number, &sealers);
+        opened.hold_for(self.number, Some(&sealers));
         let digest = TokenDigest::of(token);
-        if let Some((caller, grant)) = opened.find(&digest, now) {
-            if !is_good(caller.slot, grant) {
+        if let Some((caller, Some(grant))) = opened.find(&digest, now) {
+            if !is_good(caller.standing.slot(), grant) {
                 return None;
             }
             if is_access {
@@ -51,7 +51,7 @@ impl Live {
             (OpenedToken::new(self.by_session(&claims, &opened)?, &claims), claims.grant)
         };
         let caller = token.caller.clone();
-        if !is_good(caller.slot, grant) {
+        if !is_good(caller.standing.slot(), grant) {
             return None;
         }
         if is_access {
@@ -66,16 +66,18 @@ impl Live {
 
     /// The user of a session token, with the password of the login.
     fn by_session(&self, claims: &SessionClaims, opened: &OpenedTokens) -> Option<Caller> {
-        let slot = self.slot_of_login(&Principal::User(Arc::clone(&claims.user)), claims.fingerprint);
+        let slot = self.slot_of_login(&Principal::User(Arc::clone(&claims.user)), claims.fingerprint)?;
         let proof = Proof::Session { grant: claims.grant, fingerprint: claims.fingerprint };
-        let identity = self.callers[slot?].identity.proved_by(proof, claims.grant_ends);
-        Some(Caller { identity: opened.shared(claims.grant, identity), slot })
+        let identity = self.callers[slot].identity.proved_by(proof, claims.grant_ends);
+        let standing = Standing::Named(slot);
+        Some(Caller { identity: opened.shared(claims.grant, identity), standing })
     }
 
     /// For whom the client of an access token acts, with what it was allowed.
     fn by_access(&self, claims: &AccessClaims, opened: &OpenedTokens) -> Option<Caller> {
         let (identity, slot) = self.identity_of_access(claims)?;
-        Some(Caller { identity: opened.shared(claims.grant, identity), slot: Some(slot) })
+        let standing = Standing::Named(slot);
+        Some(Caller { identity: opened.shared(claims.grant, identity), standing })
     }
 
     /// What an access token says, if it is taken at the place that it is for.

@@ -7,6 +7,7 @@ pub mod browser;
 pub mod decisive_keys;
 pub mod harness;
 pub mod internet;
+pub mod issuer;
 pub mod numbered;
 pub mod process;
 pub mod recorder;

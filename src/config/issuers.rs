@@ -1,0 +1,89 @@
+//! `proxy.auth.issuers` and `proxy.auth.assign`: whose tokens are taken beside the gateway's own, and what those who come with them are
+//! given.
+
+use std::{sync::Arc, time::Duration};
+
+use jsonwebtoken::Algorithm;
+use url::Url;
+
+use super::access::CallerLimits;
+
+/// Somebody who issues JSON Web Tokens for the gateway (RFC 9068).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issuer {
+    /// Key in `proxy.auth.issuers`.
+    pub name: Arc<str>,
+    /// `issuer`: what `iss` of its tokens is, byte for byte.
+    pub issuer: Arc<str>,
+    /// `jwksUrl`: where its keys are. `None`: where its metadata says.
+    pub jwks_url: Option<Url>,
+    /// `audiences`: values of `aud` that a token for all of the gateway has. Besides, it may be the URL of a place of the gateway.
+    pub audiences: Vec<String>,
+    /// `algorithms` of signatures that are taken. None of them has a shared secret.
+    pub algorithms: Vec<Algorithm>,
+    /// `typ`: values of that member that are taken, in lower case and without `application/`.
+    pub types: Vec<String>,
+    /// `principalClaim`: the claim that says who it is.
+    pub principal_claim: String,
+    /// `scopeClaim`: the claim that has the scope; `None`: tokens have none, and rules alone limit what they open.
+    pub scope_claim: Option<String>,
+    /// `tenantId`: what `tid` is, of an issuer that has tenants.
+    pub tenant_id: Option<String>,
+    /// `leeway`: how far its clock may be off.
+    pub leeway: Duration,
+    /// `streamGrace`: how long a stream goes on when its token has expired.
+    pub stream_grace: Duration,
+}
+
+impl Issuer {
+    /// `algorithms` where the config does not say it.
+    pub const ALGORITHMS: [&str; 4] = ["RS256", "PS256", "ES256", "EdDSA"];
+    /// `typ` where the config does not say it (RFC 9068 §2.1).
+    pub const TYPES: [&str; 1] = ["at+jwt"];
+    /// `principalClaim` where the config does not say it.
+    pub const PRINCIPAL_CLAIM: &str = "sub";
+    /// `scopeClaim` where the config does not say it.
+    pub const SCOPE_CLAIM: &str = "scope";
+    /// `leeway` where the config does not say it.
+    pub const LEEWAY: Duration = Duration::from_secs(30);
+    /// The longest `leeway`: a token that lives that much longer is no more one of an hour.
+    pub const LONGEST_LEEWAY: Duration = Duration::from_secs(5 * 60);
+    /// `streamGrace` where the config does not say it.
+    pub const STREAM_GRACE: Duration = Duration::ZERO;
+}
+
+/// An entry of `assign`: who meets the condition is given this. What several entries give adds up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// `if`
+    pub condition: Condition,
+    /// `roles`
+    pub roles: Vec<String>,
+    /// `servers` and `tags`
+    pub limits: CallerLimits,
+}
+
+/// `if` of an entry: all that is there holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// `issuer`: the name of one of `issuers`.
+    pub issuer: Option<Arc<str>>,
+    /// `email`: a verified address, or `*` for any name and what is from the `@` on. Its ASCII letters are small, and no others are
+    /// changed: other ways to compare find letters alike that are not.
+    pub email: Option<String>,
+    /// `claim` and `has`: a claim, and a text that it is, or that is in its list.
+    pub claim: Option<(String, String)>,
+}
+
+impl Condition {
+    /// The claim with an address, and the one that says whether it was verified (OpenID Connect Core §5.1).
+    pub const EMAIL: [&str; 2] = ["email", "email_verified"];
+
+    /// The claims that it asks about.
+    pub fn claims(&self) -> impl Iterator<Item = &str> {
+        let claim = self.claim.as_ref().map(|(name, _)| name.as_str());
+        // Whoever asks for the address as a claim asks whether it is verified, too.
+        let is_of_email = self.email.is_some() || claim.is_some_and(|name| Self::EMAIL.contains(&name));
+        claim.into_iter().chain(Self::EMAIL.into_iter().filter(move |_| is_of_email))
+    }
+}

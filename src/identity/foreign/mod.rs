@@ -1,0 +1,14 @@
+//! Tokens that others issue: whose they are, what of them is taken, and by which keys that is known.
+
+pub mod jwks;
+pub mod jwt;
+pub mod keys;
+pub mod source;
+pub mod verified;
+
+#[cfg(test)]
+mod jwt_tests;
+#[cfg(test)]
+mod keys_tests;
+#[cfg(test)]
+mod signer;

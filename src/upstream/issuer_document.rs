@@ -1,0 +1,164 @@
+//! Documents of issuers: their keys, and the metadata that says where those are.
+//!
+//! What is asked for is in the config, or in metadata of an issuer of the config. So, other than what a [stranger](super::document)
+//! names, it may be at any address and port. The rest is the same: no redirect is followed, nothing is longer or takes longer than it
+//! may, and nothing of an answer is shown to anybody.
+
+use std::time::Duration;
+
+use url::{Position, Url};
+
+use super::{
+    Origin, SystemTrust, Trusts,
+    document::{self, get},
+};
+use crate::{
+    config::SystemRoots,
+    error::ErrorKind,
+    identity::foreign::source::{Fetching, IssuerDocument, NotFetched, Source},
+};
+
+/// How long a connection may take. Who asks has this time for all.
+const MOST_TIME: Duration = Duration::from_secs(5);
+
+/// Fetches documents of issuers, for all of them.
+#[derive(Default)]
+pub struct IssuerDocuments {
+    trust: SystemTrust,
+}
+
+impl Source for IssuerDocuments {
+    fn fetch<'a>(&'a self, url: &'a Url, most: usize) -> Fetching<'a> {
+        Box::pin(self.fetch_now(url, most))
+    }
+}
+
+impl IssuerDocuments {
+    async fn fetch_now(&self, url: &Url, most: usize) -> Result<IssuerDocument, NotFetched> {
+        let origin = match url.scheme() {
+            "https" => {
+                let trust = self.trust.get(|| SystemRoots::default().take()).await;
+                Origin::trusting(url, trust.ok_or(NotFetched::Unreachable)?)
+            }
+            _ => Origin::new(url, None, &mut Trusts::default()),
+        };
+        let origin = origin.map_err(|_| NotFetched::Unreachable)?;
+        let connected = origin.connect(MOST_TIME, false).await;
+        let transport = connected.map_err(|error| match error.kind {
+            ErrorKind::UpstreamTimeout => NotFetched::Timeout,
+            _ => NotFetched::Unreachable,
+        })?;
+        let target = &url[Position::BeforePath..Position::AfterQuery];
+        match get(origin, transport, target, most).await {
+            Ok(document) => Ok(IssuerDocument { body: document.body, fresh_for: document.fresh_for }),
+            Err(document::NotFetched::Redirect) => Err(NotFetched::Redirect),
+            Err(document::NotFetched::Timeout) => Err(NotFetched::Timeout),
+            Err(_) => Err(NotFetched::NotADocument),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        task::spawn_local,
+    };
+
+    use super::*;
+
+    const MOST: usize = 64 << 10;
+
+    /// What comes of asking a host that answers so, and what it was asked. It writes the second text until nobody reads any more.
+    async fn fetched(
+        answer: &'static str,
+        then: &'static [u8],
+    ) -> (Result<IssuerDocument, NotFetched>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys?of=corp", listener.local_addr().unwrap()).parse().unwrap();
+        let host = spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut got = Vec::new();
+            while !got.ends_with(b"\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut got).await.unwrap(), 0);
+            }
+            let mut written = stream.write_all(answer.as_bytes()).await;
+            while !then.is_empty() && written.is_ok() {
+                written = stream.write_all(then).await;
+            }
+            let _ = stream.shutdown().await;
+            String::from_utf8(got).unwrap()
+        });
+        let documents = IssuerDocuments::default();
+        let document = documents.fetch(&url, MOST).await;
+        (document, host.await.unwrap())
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn a_document_is_fetched_from_wherever_the_config_says() {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/jwk-set+json\r\nCache-Control: max-age=600\r\n\
+                      Content-Length: 11\r\n\r\n{\"keys\":[]}";
+        let (document, asked) = fetched(answer, b"").await;
+        let document = document.unwrap();
+        assert_eq!(
+            (&document.body[..], document.fresh_for),
+            (&b"{\"keys\":[]}"[..], Some(Duration::from_secs(600)))
+        );
+        assert!(asked.starts_with("GET /keys?of=corp HTTP/1.1\r\n"), "{asked}");
+        let asked = asked.to_ascii_lowercase();
+        assert!(asked.contains("\r\naccept: application/json\r\n"), "{asked}");
+        assert!(!asked.contains("cookie") && !asked.contains("authorization"), "{asked}");
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn what_is_no_document_of_the_size_is_none_however_much_comes() {
+        const JSON: &str = "Content-Type: application/json\r\n";
+        for (answer, then, why) in [
+            (
+                format!("302 Found\r\nLocation: https://x.example/\r\n{JSON}Content-Length: 0\r\n\r\n"),
+                &b""[..],
+                NotFetched::Redirect,
+            ),
+            (format!("500 Oh\r\n{JSON}Content-Length: 2\r\n\r\n{{}}"), b"", NotFetched::NotADocument),
+            (format!("401 No\r\n{JSON}Content-Length: 2\r\n\r\n{{}}"), b"", NotFetched::NotADocument),
+            (
+                "200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n{}".into(),
+                b"",
+                NotFetched::NotADocument,
+            ),
+            (format!("200 OK\r\n{JSON}Content-Length: 9\r\n\r\n{{}}"), b"", NotFetched::NotADocument),
+            // As much as is read: it has no end.
+            (
+                format!("200 OK\r\n{JSON}Content-Length: 10000000000\r\n\r\n"),
+                &[b' '; 1 << 16],
+                NotFetched::NotADocument,
+            ),
+            (
+                format!("200 OK\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n"),
+                b"4\r\n    \r\n",
+                NotFetched::NotADocument,
+            ),
+            (format!("200 OK\r\n{JSON}\r\n"), &[b' '; 1 << 16], NotFetched::NotADocument),
+            (format!("200 OK\r\n{JSON}X: "), &[b'x'; 1 << 16], NotFetched::NotADocument),
+            (
+                format!("200 OK\r\n{JSON}Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{{}}"),
+                b"",
+                NotFetched::NotADocument,
+            ),
+        ] {
+            let answer: &'static str = Box::leak(format!("HTTP/1.1 {answer}").into_boxed_str());
+            let (document, _) = fetched(answer, then).await;
+            assert_eq!(document.err(), Some(why), "{answer}");
+        }
+    }
+
+    #[tokio::test(flavor = "local")]
+    async fn where_nobody_listens_there_is_no_document() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap()).parse().unwrap();
+        drop(listener);
+        let document = IssuerDocuments::default().fetch(&url, MOST).await;
+        assert_eq!(document.err(), Some(NotFetched::Unreachable));
+    }
+}
