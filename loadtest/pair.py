@@ -1,13 +1,15 @@
 """Measures two builds, or two kinds of callers, in turns; `pair.sh` prepares and starts this.
 
-Each pair is OLD NEW or NEW OLD in turn, each with a fresh process, but for session and access tokens beside static ones: one process
-has both. The ratio of a workload is the median of the ratios of its
+Each pair is OLD NEW or NEW OLD in turn, each with a fresh process, but for the tokens of a login, a client or an issuer beside static
+ones: one process has both. The ratio of a workload is the median of the ratios of its
 pairs, with a 95 % interval by bootstrap.
 """
 
 import argparse
 import asyncio
+import base64
 import html
+import http.server
 import json
 import os
 import random
@@ -19,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -70,6 +73,14 @@ def of_kind(text: str, kind: str, base: str) -> dict:
     if kind == "access":
         proxy["auth"].update(kind="oauth", clients={"load": CLIENT})
         proxy["baseUrl"] = base
+    if kind == "jwt":
+        proxy["auth"].update(issuers={"load": Issuer.the().config()}, assign=[{"if": {"issuer": "load"}, "roles": ["load"]}])
+        proxy["auth"]["tokens"]["load"] = {"value": TOKEN, "roles": ["load"]}
+        for server in servers.values():
+            # A list of tokens or users has none of an issuer.
+            server.pop("authTokens", None)
+            server.pop("users")
+            server["roles"] = ["load"]
     if kind in ("rules", "kept"):
         proxy["auth"]["tokens"]["load"] = {"value": TOKEN, "roles": ["load", "other"], "tags": ["load", "x"]}
         proxy["rateLimits"] = LIMITS
@@ -119,8 +130,60 @@ def let_in(port: int, tls: bool) -> str:
     return json.loads(ask("/token", form))["access_token"]
 
 
-# Kinds of callers whose token is had of the gateway, and how.
-GIVEN = {"session": log_in, "access": let_in}
+def base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+class Issuer:
+    """Signs tokens, and publishes the key by which the gateway checks them."""
+
+    _one: "Issuer | None" = None
+
+    @classmethod
+    def the(cls) -> "Issuer":
+        cls._one = cls._one or cls()
+        return cls._one
+
+    def __init__(self) -> None:
+        openssl = lambda *command, data=None: subprocess.run(["openssl", *command], input=data, check=True, capture_output=True).stdout
+        self._folder = tempfile.TemporaryDirectory(prefix="sluicegate-issuer-")
+        key = f"{self._folder.name}/key.pem"
+        openssl("genrsa", "-out", key, "2048")
+        modulus = bytes.fromhex(openssl("rsa", "-in", key, "-noout", "-modulus").decode().strip().split("=")[1])
+        keys = {"keys": [{"kty": "RSA", "kid": "load", "use": "sig", "n": base64url(modulus), "e": "AQAB"}]}
+        self._sign = lambda data: openssl("dgst", "-sha256", "-sign", key, data=data)
+
+        class Keys(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = json.dumps(keys).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Keys)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self._url = f"http://127.0.0.1:{server.server_port}"
+
+    def config(self) -> dict:
+        return {"issuer": self._url, "jwksUrl": f"{self._url}/keys", "audiences": ["load"]}
+
+    def token(self, *_: object) -> str:
+        """One as issuers make them: with some claims, of some 700 bytes."""
+        now = int(time.time())
+        claims = {"iss": self._url, "aud": "load", "sub": "load", "scope": "mcp", "iat": now, "exp": now + 3600, "jti": "j" * 22}
+        claims |= {"client_id": "load", "groups": ["engineering", "operations"], "email": "load@example.com"}
+        header = {"alg": "RS256", "typ": "at+jwt", "kid": "load"}
+        message = ".".join(base64url(json.dumps(part).encode()) for part in (header, claims))
+        return f"{message}.{base64url(self._sign(message.encode()))}"
+
+
+# Kinds of callers whose token is had of the gateway, or of an issuer, and how.
+GIVEN = {"session": log_in, "access": let_in, "jwt": lambda *_: Issuer.the().token()}
 
 
 def free_port() -> int:
@@ -271,7 +334,7 @@ def main() -> None:
         parser.error("two gates, or one and --callers")
     for kind in options.callers or []:
         if kind not in (*GIVEN, "rules", "kept"):
-            parser.error(f"no kind of caller {kind}; there are session, access, rules, kept")
+            parser.error(f"no kind of caller {kind}; there are {', '.join(GIVEN)}, rules, kept")
     workloads = workloads or (["rpc", "call"] if options.callers else [name for name in WORKLOADS if name != "idle"])
     for name in workloads:
         if name not in WORKLOADS:

@@ -10,8 +10,8 @@ usage: loadtest/pair.sh [options] OLD NEW [WORKLOAD...]
 
   OLD, NEW       two gates to measure
   --callers      one gate, by a static token and by another kind: session (a login's token), access (the token of a
-                 client of OAuth), rules (a static token, with roles, tags, tool rules and limits, all of which it meets), kept (the
-                 same, and some tools are kept from it)
+                 client of OAuth), jwt (a token of an issuer), rules (a static token, with roles, tags, tool rules and
+                 limits, all of which it meets), kept (the same, and some tools are kept from it)
   WORKLOAD       paced rpc call bulk idle bridge; without one, all but idle
   --plain, --tls only one of them                                       (default: both; bridge is always plain)
   --pairs N      pairs of measurements, each with fresh processes        (default: 9)
