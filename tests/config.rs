@@ -388,7 +388,10 @@ fn explain_names_what_there_is_where_it_is_asked_for_what_there_is_not() {
         ),
         ("--as token:dev --server elsewhere", "name one of \"db\", \"any\", \"docs\", \"release\", \"old\""),
         ("--as token:dev --server mcp --tool x", "name the server of the tool"),
-        ("--as dev --server db", "write `token:NAME`, `user:NAME`, `tenant:NAME`, `jwt:ISSUER:SUBJECT` or `nobody`"),
+        (
+            "--as dev --server db",
+            "write `token:NAME`, `user:NAME`, `tenant:NAME`, `jwt:ISSUER:SUBJECT` or `nobody`",
+        ),
         ("--as token:dev --token-name dev --server db", "cannot be used with"),
         ("--server db", "--as <PRINCIPAL>"),
         ("--as token:dev", "--server <SERVER>"),
