@@ -1,4 +1,4 @@
-//! What comes of asking who presents a token.
+//! Who presents a token: known at once, or later.
 
 use std::pin::Pin;
 

@@ -1,5 +1,5 @@
-//! Tokens that a worker has opened or verified: the gateway's own, and those of issuers. One that comes again is known by its digest, which costs a fraction of
-//! what that costs.
+//! Tokens that a worker has opened or verified: the gateway's own, and those of issuers. One that comes again is known by its digest,
+//! which costs a fraction of what that costs.
 
 use std::{
     collections::HashMap,
@@ -102,8 +102,8 @@ impl OpenedTokens {
         }
     }
 
-    /// Who has the token of this digest, and what it belongs to if it is the gateway's own, if it is known and has not expired. Whether its grant is revoked is
-    /// for others to say.
+    /// Who has the token of this digest, if it is known and has not expired; and what it belongs to, if it is the gateway's own. Whether
+    /// its grant is revoked, or its key withdrawn, is for others to say.
     pub fn find(&mut self, digest: &TokenDigest, now: SystemTime) -> Option<(Caller, Option<GrantId>)> {
         let said =
             |token: &OpenedToken| token.valid.contains(&now).then(|| (token.caller.clone(), token.grant));
