@@ -1,6 +1,6 @@
 //! Floods of what anybody may send, from one address and from many, some of them never seen before: bad logins, registrations of
-//! clients, requests for codes, forms of the login page, tokens that are none. Who has a good token notices nothing, who has a
-//! password gets in, who is new is let in, and the gateway's memory stays where it was.
+//! clients, requests for codes, forms of the login page, tokens that are none, of the gateway's own and of an issuer. Who has a good
+//! token notices nothing, who has a password gets in, who is new is let in, and the gateway's memory stays where it was.
 //!
 //! Real time: this measures, and at full size it holds figures that the project promises.
 //!
@@ -35,6 +35,7 @@ use sha2::{Digest as _, Sha256};
 use test_support::{
     browser::{PLAIN, ask, form, link, query},
     harness::{Client, DEV, field, get, post},
+    issuer::{Signer, TestIssuer},
     numbered::{connect, from_env, percentile, raise_file_limit, server, status},
     process::Process,
     users::{HASH, bare, log_in, login},
@@ -77,7 +78,7 @@ fn is_full_size() -> bool {
     seconds() >= 60
 }
 
-fn config(server: SocketAddr) -> Value {
+fn config(server: SocketAddr, issuer: &TestIssuer) -> Value {
     let user = json!({ "passwordHash": HASH });
     let mut users = json!({ "good": user });
     for n in 0..KNOWN {
@@ -91,6 +92,7 @@ fn config(server: SocketAddr) -> Value {
                 "kind": "oauth",
                 "tokens": { "dev": DEV },
                 "users": users,
+                "issuers": { "corp": issuer.config() },
                 "clients": {
                     "portal": { "secretSha256": secret, "redirectUris": [CALLBACK] },
                     "phone": { "redirectUris": [CALLBACK] },
@@ -151,7 +153,7 @@ async fn page(addr: SocketAddr) -> (String, String) {
 }
 
 /// All kinds.
-async fn kinds(addr: SocketAddr) -> Vec<Kind> {
+async fn kinds(addr: SocketAddr, issuer: &TestIssuer) -> Vec<Kind> {
     let token = |prefix: &str, length: usize| format!("{prefix}{:A<length$}", format!("A{NUMBER}"));
     let mut client = connect(addr).await;
     let registered = ask(&mut client, &bare("/register", &registration(&[CALLBACK]))).await;
@@ -169,7 +171,28 @@ async fn kinds(addr: SocketAddr) -> Vec<Kind> {
     logins.push(bare("/auth/refresh", &json!({ "refreshToken": token("sgr_", 70) })));
     logins.push(post("/db", &token("sgs_", 240), "", "{}"));
     logins.push(post("/db", &token("", 43), "", "{}"));
+    // Signed by the key of the issuer, but for another token; by one that there is not; for somebody else; out of time.
+    let of_issuer = |header: Value, more: Value| {
+        let token = issuer.sign(header, &issuer.claims("bob", more));
+        let (message, _) = token.rsplit_once('.').unwrap();
+        post("/db", &format!("{message}.{NUMBER}{:A<70}", ""), "", "{}")
+    };
+    let good = json!({ "typ": "at+jwt" });
     vec![
+        Kind {
+            name: "foreign",
+            requests: vec![
+                of_issuer(good.clone(), json!({})),
+                of_issuer(good.clone(), json!({ "iss": "https://elsewhere.example" })),
+                of_issuer(good.clone(), json!({ "exp": 1 })),
+                of_issuer(json!({ "typ": "JWT" }), json!({ "nonce": "n" })),
+                post("/db", &Signer::new("unknown").sign(good, &issuer.claims("bob", json!({}))), "", "{}"),
+                post("/db", &token("eyJ", 700), "", "{}"),
+            ],
+            counted: 6,
+            statuses: &[401, 429],
+            is_from_everywhere: true,
+        },
         Kind {
             name: "logins",
             requests: logins,
@@ -406,8 +429,9 @@ async fn calls(addr: SocketAddr, tokens: &[String], until: Instant) -> Calls {
         let number = took.len();
         let token = &tokens[number % tokens.len()];
         let began = Instant::now();
-        let status = match number % 4 {
-            3 => status(&mut connect(addr).await, token).await,
+        // Each of the tokens comes both ways.
+        let status = match number % 5 {
+            4 => status(&mut connect(addr).await, token).await,
             _ => status(&mut kept, token).await,
         };
         took.push(began.elapsed());
@@ -513,13 +537,14 @@ fn attack_by_many(target: SocketAddr, kind: Kind, attackers: &Handle) -> (Arc<Fl
 /// One flood of a gateway that has seen none yet.
 async fn flood(index: usize, runtimes: &Runtimes) {
     let attackers = runtimes.attackers.handle();
-    let gate = Process::start(config(server().await)).await;
+    let issuer = TestIssuer::start().await;
+    let gate = Process::start(config(server().await, &issuer)).await;
     let addr = gate.addr;
-    let kind = kinds(addr).await.remove(index);
+    let kind = kinds(addr, &issuer).await.remove(index);
     let name = kind.name;
     let time = Duration::from_secs(seconds());
     let session = log_in(&mut connect(addr).await, "good").await.session;
-    let tokens = [DEV.to_owned(), session, let_in(addr).await];
+    let tokens = [DEV.to_owned(), session, let_in(addr).await, issuer.token("alice", json!({}))];
     calls(addr, &tokens, Instant::now() + time / 8).await;
     let alone = calls(addr, &tokens, Instant::now() + time / 2).await;
     let idle = gate.memory("VmRSS");
@@ -599,8 +624,9 @@ fn a_flood_of_what_anybody_may_send_takes_no_memory_and_others_do_not_notice_it(
     // Each has machines of their own. Here, whoever attacks has what the gateway leaves, and the good client does not wait for its own turn.
     let runtimes = Runtimes { own: runtime(1, -10), attackers: runtime(2, 5), other_server: runtime(2, 0) };
     let names = runtimes.own.block_on(async {
-        let gate = Process::start(config(server().await)).await;
-        let kinds = kinds(gate.addr).await;
+        let issuer = TestIssuer::start().await;
+        let gate = Process::start(config(server().await, &issuer)).await;
+        let kinds = kinds(gate.addr, &issuer).await;
         kinds.into_iter().map(|kind| kind.name).collect::<Vec<_>>()
     });
     for (index, name) in names.iter().enumerate() {

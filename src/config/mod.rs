@@ -164,14 +164,15 @@ impl Loaded {
     }
 }
 
-/// The keys that lead to the tokens, users and issuers.
-const AROUND_TOKENS: [&str; 6] = [
+/// The keys that lead to the tokens, users, issuers and clients.
+const AROUND_TOKENS: [&str; 7] = [
     "proxy",
     "proxy.auth",
     "proxy.auth.tokens",
     "proxy.auth.users",
     "proxy.auth.issuers",
     "proxy.auth.assign",
+    "proxy.auth.clients",
 ];
 
 /// The server of which something is there twice that says who may use it.

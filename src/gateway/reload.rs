@@ -98,6 +98,7 @@ impl Gateway {
             && restricted.users == in_force.users
             && restricted.issuers == in_force.issuers
             && restricted.assignments == in_force.assignments
+            && restricted.oauth == in_force.oauth
             && restricted.admin_sees_all == in_force.admin_sees_all
             && restricted.servers == in_force.servers
             && restricted.schemes == in_force.schemes

@@ -37,7 +37,7 @@ use crate::{
         decide::{Ask, Decision, Policy, decide},
     },
     servers::{Backend, Origins, PastCallers, ServerEntry},
-    upstream::{Origin, Unusable, issuer_document::IssuerDocuments},
+    upstream::{Origin, Unusable, issuers::Issuers},
 };
 
 /// How many there were.
@@ -58,7 +58,7 @@ pub struct Live {
     /// Claims that `assign` asks about.
     asked_claims: Arc<BTreeSet<String>>,
     /// Where their keys come from.
-    issuer_documents: Arc<dyn Source>,
+    issuer_source: Arc<dyn Source>,
     /// Everybody whom the config names: each credential of a token, in the order of the table, then each user. A caller's slot
     /// is an index into them.
     pub callers: Vec<CallerEntry>,
@@ -211,13 +211,11 @@ impl Live {
             .map(|live| &*live.all);
         let rate = previous.map(|live| Arc::clone(&live.all.request_rate)).unwrap_or_default();
         let all = Arc::new(ServerEntry::all(snapshot.session_timeout, &identities, metrics, rate, same));
-        let issuer_documents: Arc<dyn Source> = previous.map_or_else(
-            || Arc::new(IssuerDocuments::default()) as _,
-            |live| Arc::clone(&live.issuer_documents),
-        );
+        let issuer_source: Arc<dyn Source> = previous
+            .map_or_else(|| Arc::new(Issuers::default()) as _, |live| Arc::clone(&live.issuer_source));
         let keys_of = |issuer: &Arc<Issuer>| {
             let kept = previous.and_then(|live| live.issuers.iter().find_map(|keys| keys.of_reload(issuer)));
-            kept.unwrap_or_else(|| IssuerKeys::new(Arc::clone(issuer), Arc::clone(&issuer_documents)))
+            kept.unwrap_or_else(|| IssuerKeys::new(Arc::clone(issuer), Arc::clone(&issuer_source)))
         };
         let issuers = snapshot.issuers.iter().map(keys_of).collect();
         let asked_claims = snapshot.assignments.iter().flat_map(|of| of.condition.claims());
@@ -233,7 +231,7 @@ impl Live {
             config: snapshot,
             issuers,
             asked_claims: Arc::new(asked_claims),
-            issuer_documents,
+            issuer_source,
             ledger: Arc::clone(ledger),
             callers,
             by_principal,

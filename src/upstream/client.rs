@@ -68,7 +68,7 @@ impl Client {
     }
 
     /// [`Client::send`] on a connection that is there.
-    pub(super) async fn send_over(
+    async fn send_over(
         &self,
         transport: UpstreamSocket,
         request: ClientRequest<'_>,
@@ -89,7 +89,8 @@ impl Client {
         }
     }
 
-    async fn answered_over(
+    /// [`Client::ask`] on a connection that is there, whatever coding the body has.
+    pub(super) async fn answered_over(
         &self,
         transport: UpstreamSocket,
         request: ClientRequest<'_>,
@@ -139,7 +140,7 @@ impl Client {
 
 impl ClientResponse {
     /// Itself, if its body is not compressed: nobody asked for that.
-    fn plain(self) -> Result<Self, Error> {
+    pub(super) fn plain(self) -> Result<Self, Error> {
         if is_coded(&self.headers) {
             return Err(ErrorKind::UpstreamUnreachable
                 .with_cause("the response is compressed although identity was asked for"));

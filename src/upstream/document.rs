@@ -27,11 +27,12 @@ use url::{Host, Url};
 
 use super::{
     Origin, SystemTrust, UpstreamSocket,
-    client::{Client, ClientRequest, whole},
+    client::{Client, ClientRequest, ClientResponse, whole},
 };
 use crate::{
     config::SystemRoots,
     error::ErrorKind,
+    identity::foreign::source::Ask,
     ledger::{AddressBlock, PendingTable},
     net::global::is_global,
 };
@@ -359,43 +360,64 @@ impl Drop for LookUp {
     }
 }
 
-/// The document that a host has there, over a connection that is not used again.
-pub(super) async fn get(
+/// The document that a host has there.
+async fn get(
     origin: Origin,
     transport: UpstreamSocket,
     target: &str,
     most: usize,
 ) -> Result<Document, NotFetched> {
+    match exchange(origin, transport, target, Ask::default(), most).await? {
+        (StatusCode::OK, document) => Ok(document),
+        _ => Err(NotFetched::NotADocument),
+    }
+}
+
+/// What a host answers, over a connection that is not used again. A refusal is an answer where the gateway asked for something to be
+/// done, or proved who it is.
+pub(super) async fn exchange(
+    origin: Origin,
+    transport: UpstreamSocket,
+    target: &str,
+    ask: Ask,
+    most: usize,
+) -> Result<(StatusCode, Document), NotFetched> {
     let client = Client {
         origin: Arc::new(origin),
         pool: Rc::default(),
         connect_timeout: MOST_TIME,
         head_timeout: MOST_TIME,
     };
-    let fields = [
+    let mut fields = vec![
         (header::ACCEPT, HeaderValue::from_static("application/json")),
         (header::CONNECTION, HeaderValue::from_static("close")),
     ];
-    let request = ClientRequest {
-        method: Method::GET,
-        path: target,
-        fields: &fields,
-        configured: &[],
-        body: Bytes::new(),
+    fields.extend(ask.authorization.map(|value| (header::AUTHORIZATION, value)));
+    let (method, body) = match ask.form {
+        None => (Method::GET, Bytes::new()),
+        Some(form) => {
+            let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+            fields.push((header::CONTENT_TYPE, form_type));
+            (Method::POST, Bytes::from_owner(form))
+        }
     };
-    let response = client.send_over(transport, request, || {}).await;
+    let request = ClientRequest { method, path: target, fields: &fields, configured: &[], body };
+    let response = client.answered_over(transport, request, || {}).await.and_then(ClientResponse::plain);
     let mut response = response.map_err(|error| match error.kind {
-        ErrorKind::UpstreamRedirect => NotFetched::Redirect,
         ErrorKind::UpstreamTimeout => NotFetched::Timeout,
         _ => NotFetched::NotADocument,
     })?;
-    if response.status != StatusCode::OK || !is_json(&response.headers) {
+    if response.status.is_redirection() {
+        return Err(NotFetched::Redirect);
+    }
+    let is_answer = response.status == StatusCode::OK || response.status.is_client_error();
+    if !is_answer || !is_json(&response.headers) {
         return Err(NotFetched::NotADocument);
     }
     let fresh_for = max_age(&response.headers);
     let body = whole(&mut response.body, most, MOST_TIME, |_| ready(Ok(()))).await;
     let body = body.map_err(|_| NotFetched::NotADocument)?;
-    Ok(Document { body, fresh_for })
+    Ok((response.status, Document { body, fresh_for }))
 }
 
 /// Whether an answer says that it is JSON (RFC 8259 §11, RFC 6838 §4.2.8).

@@ -6,7 +6,7 @@ pub mod codec;
 pub mod document;
 mod error;
 mod exchange;
-pub mod issuer_document;
+pub mod issuers;
 mod origin;
 mod outgoing;
 mod pool;

@@ -646,7 +646,7 @@ async fn what_a_config_takes_from_its_clients_does_not_come_back_with_them() {
     let mut no_oauth = before.clone();
     no_oauth["proxy"]["auth"]["kind"] = json!("bearer_token");
     no_oauth["proxy"]["auth"].as_object_mut().unwrap().remove("clients");
-    for (other, comes_back) in [(without, false), (elsewhere, false), (no_oauth, true)] {
+    for (other, comes_back) in [(without.clone(), false), (elsewhere, false), (no_oauth, true)] {
         let Tokens { access, refresh, .. } = server.tokens().await;
         let ask = post("/db", &access, "", "{}");
         assert_eq!(server.gate.ask(&ask).await.0, 200);
@@ -656,4 +656,24 @@ async fn what_a_config_takes_from_its_clients_does_not_come_back_with_them() {
         assert_eq!(server.gate.ask(&ask).await.0, if comes_back { 200 } else { 401 }, "{other}");
         assert_eq!(server.refresh(&refresh).await.0, if comes_back { 200 } else { 400 }, "{other}");
     }
+}
+
+/// A file with a mistake changes nothing, and what it takes away is taken away all the same.
+#[tokio::test]
+async fn a_client_that_a_refused_file_does_not_have_is_out() {
+    let server = Server::start().await;
+    let state = server._directory.path().join("state");
+    let url = server._behind.url("/mcp");
+    let Tokens { access, refresh } = server.tokens().await;
+    let ask = post("/db", &access, "", "{}");
+    assert_eq!(server.gate.ask(&ask).await.0, 200);
+    let mut without = config(&state, &url, json!({}));
+    without["proxy"]["auth"]["clients"].as_object_mut().unwrap().remove("portal");
+    without["proxy"]["keepAlive"] = json!("a while");
+    let path = server._directory.path().join("refused.json");
+    std::fs::write(&path, without.to_string()).unwrap();
+    let remaining = sluicegate::config::load(&path, &|_| None).remaining.unwrap();
+    assert!(server.gate.gateway.restrict(&remaining).unwrap().is_some());
+    assert_eq!(server.gate.ask(&ask).await.0, 401);
+    assert_eq!(server.refresh(&refresh).await.0, 401, "there is no such client");
 }

@@ -94,6 +94,7 @@ fn snapshot(
             users: auth.users.known.clone(),
             issuers: auth.issuers.are_clear.then(|| auth.issuers.known.clone()),
             assignments: auth.issuers.are_assignments_clear.then(|| auth.issuers.assignments.clone()),
+            clients: auth.oauth.remaining_clients().map(<[_]>::to_vec),
             admin_sees_all: auth.may_admin_see_all,
             schemes: auth.may_schemes,
             servers: of_servers.map(|servers| servers.remaining.clone()),

@@ -47,6 +47,15 @@ pub(crate) struct ReadOauth {
     has_issuer: bool,
     kind_at: Location,
     config: Option<OauthConfig>,
+    /// Whether `clients` are an object, or there are none.
+    are_clients_clear: bool,
+}
+
+impl ReadOauth {
+    /// Every client of which the entry is known; `None` if that cannot be known.
+    pub(super) fn remaining_clients(&self) -> Option<&[OauthClient]> {
+        self.config.as_ref().filter(|_| self.are_clients_clear).map(|config| &*config.clients)
+    }
 }
 
 /// Reads the keys, whatever the kind is. `is_ours`: whether it is one that there is.
@@ -101,6 +110,7 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_ours: bool) -> Re
         has_issuer: auth.has("issuer"),
         kind_at: auth.key("kind"),
         config: Some(config),
+        are_clients_clear: auth.get("clients").is_none_or(|node| node.is_object()),
     }
 }
 
@@ -114,7 +124,7 @@ pub(super) fn resolve(
     base: Option<&BaseUrl>,
     settings: &Snapshot,
 ) -> Option<OauthConfig> {
-    let ReadOauth { is_on, issuer, has_issuer, kind_at, config } = read;
+    let ReadOauth { is_on, issuer, has_issuer, kind_at, config, are_clients_clear: _ } = read;
     if !is_on {
         return None;
     }

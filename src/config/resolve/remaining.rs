@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::config::{
     access::{Access, CallerLimits},
     issuers::{Assignment, Issuer},
+    oauth::{OauthClient, OauthConfig},
     schemes::Schemes,
     snapshot::{Credential, Server, Snapshot, User},
     tool_rules::ToolRules,
@@ -24,6 +25,8 @@ pub struct Remaining {
     pub issuers: Option<Vec<Arc<Issuer>>>,
     /// Every entry of `assign` of which it is known whom it is for; `None` if that cannot be known.
     pub assignments: Option<Vec<Assignment>>,
+    /// Every client of which the entry is known; `None` if that cannot be known.
+    pub clients: Option<Vec<OauthClient>>,
     /// Whether the role `admin` passes the rules of servers, unless it is certain that it does not.
     pub admin_sees_all: bool,
     /// Every server that is there, whatever is wrong with it; `None` if that cannot be known.
@@ -55,6 +58,7 @@ impl Remaining {
         let users = in_force.users.iter().filter_map(|old| self.user(old)).collect();
         let issuers = in_force.issuers.iter().filter_map(|old| self.issuer(old)).collect();
         let assignments = in_force.assignments.iter().map(|old| self.assignment(old)).collect();
+        let oauth = in_force.oauth.as_ref().map(|old| self.oauth(old));
         let servers = in_force.servers.iter().filter_map(|old| self.server(old)).collect();
         let schemes = in_force.schemes.common(self.schemes);
         let admin_sees_all = in_force.admin_sees_all && self.admin_sees_all;
@@ -63,6 +67,7 @@ impl Remaining {
             users,
             issuers,
             assignments,
+            oauth,
             schemes,
             admin_sees_all,
             servers,
@@ -131,6 +136,15 @@ impl Remaining {
         is_it.then(|| if narrowed == **old { Arc::clone(old) } else { Arc::new(narrowed) })
     }
 
+    fn oauth(&self, old: &Arc<OauthConfig>) -> Arc<OauthConfig> {
+        let Some(known) = &self.clients else { return Arc::clone(old) };
+        let clients: Vec<_> = old.clients.iter().filter_map(|old| client(old, known)).collect();
+        match clients == old.clients {
+            true => Arc::clone(old),
+            false => Arc::new(OauthConfig { clients, ..(**old).clone() }),
+        }
+    }
+
     /// Entries add up, so one that is gone stays, and gives nothing: without it, its limits would be gone, too.
     fn assignment(&self, old: &Assignment) -> Assignment {
         let Some(assignments) = &self.assignments else { return old.clone() };
@@ -147,6 +161,17 @@ impl Remaining {
         let limits = old.limits.narrowed_by(&new.limits);
         Assignment { condition: old.condition.clone(), roles: common(&old.roles, &new.roles), limits }
     }
+}
+
+/// What is left of a client. With another secret, the old one opens nothing; without one, it may be that it could not be read.
+fn client(old: &OauthClient, known: &[OauthClient]) -> Option<OauthClient> {
+    let new = known.iter().find(|new| new.name == old.name)?;
+    Some(OauthClient {
+        name: Arc::clone(&old.name),
+        secret: new.secret.or(old.secret),
+        redirect_uris: common(&old.redirect_uris, &new.redirect_uris),
+        roles: common(&old.roles, &new.roles),
+    })
 }
 
 fn common<T: PartialEq + Clone>(old: &[T], new: &[T]) -> Vec<T> {

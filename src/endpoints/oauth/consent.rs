@@ -62,7 +62,7 @@ fn consent(authorization: &Authorization<'_>, login: &PageLogin, scope: &str) ->
         principal: login.principal.clone(),
         fingerprint: login.fingerprint,
         client_id: grant.client_id,
-        redirect_host: grant.redirect_host,
+        redirect_uri: authorization.asked.redirect_uri.as_str().into(),
         resource: grant.resource,
         scope: grant.scope,
     }

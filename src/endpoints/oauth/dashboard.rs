@@ -104,11 +104,12 @@ pub(super) async fn sign_out(browser: &mut Browser<'_>) -> Result<Response<Paylo
         return Ok(not_good(browser));
     }
     browser.note(&login);
+    // Whatever becomes of the login, this browser has it no longer.
+    browser.sign_out();
     if let Some(cookie) = browser.login_cookie() {
         // Nothing runs by it that would have to be ended.
         browser.grants()?.end_page(cookie).await.map_err(|_| Error::logins_not_kept())?;
     }
-    browser.sign_out();
     browser.lead_to(LOGIN_PAGE)
 }
 

@@ -262,6 +262,8 @@ impl Shared {
                 state.waiting += 1;
                 Known::Wait(Waiting { of: Arc::clone(self), ended })
             }
+            // It is being looked for, and nobody can say yet what comes of it.
+            (_, Some(_)) => Known::Unavailable,
             _ if has_keys => Known::Refused,
             _ => Known::Unavailable,
         };

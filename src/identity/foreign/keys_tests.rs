@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::{
     sync::oneshot,
@@ -20,7 +21,7 @@ use super::{
     jwt::{NotTaken, UnverifiedJwt},
     keys::{IssuerKeys, Known, NotVerified, Waiting},
     signer::{ED25519, ISSUER, NOW, OTHER_RSA, P256, RSA, Signer, claims, issuer, key_set},
-    source::{Fetching, IssuerDocument, NotFetched, Source},
+    source::{Ask, Asking, IssuerAnswer, NotFetched, Source},
 };
 use crate::config::Issuer;
 
@@ -44,8 +45,9 @@ struct Host {
 }
 
 impl Source for Host {
-    fn fetch<'a>(&'a self, url: &'a Url, most: usize) -> Fetching<'a> {
+    fn ask<'a>(&'a self, url: &'a Url, ask: Ask, most: usize) -> Asking<'a> {
         assert_eq!(most, jwks::LONGEST);
+        assert!(ask.form.is_none() && ask.authorization.is_none());
         self.asked.lock().push(url.to_string());
         let answer = self.answers.lock().pop_front();
         Box::pin(async {
@@ -54,7 +56,7 @@ impl Source for Host {
                 match answer {
                     Answer::Document(text, fresh_for) => {
                         let fresh_for = fresh_for.map(Duration::from_secs);
-                        return Ok(IssuerDocument { body: text.into(), fresh_for });
+                        return Ok(IssuerAnswer { status: StatusCode::OK, body: text.into(), fresh_for });
                     }
                     Answer::Fails(why) => return Err(why),
                     Answer::Held(until, then) => {
@@ -384,7 +386,7 @@ async fn no_more_than_64_wait_and_their_places_are_free_again() {
     pass(30).await;
     host.will(Answer::Never);
     let waiting: Vec<Waiting> = (0..64).map(|_| wait("p256")).collect();
-    assert!(matches!(keys.known("p256"), Known::Refused));
+    assert!(matches!(keys.known("p256"), Known::Unavailable), "nobody can say yet");
     assert!(matches!(keys.known("rsa"), Known::Keys(_)));
     let mut one = pin!(waiting.into_iter().next().unwrap().ended());
     settle().await;

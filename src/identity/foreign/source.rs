@@ -7,31 +7,54 @@
 use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::jwks::{self, KeySet};
 use crate::config::is_loopback;
 
+/// An answer of an issuer, on its way.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<IssuerAnswer, NotFetched>> + 'a>>;
 /// A document of an issuer, on its way.
-pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<IssuerDocument, NotFetched>> + 'a>>;
+pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<IssuerAnswer, NotFetched>> + 'a>>;
 
-/// What fetches documents of issuers.
+/// What asks issuers.
 pub trait Source: Send + Sync {
-    /// The document there, of so many bytes at most. No redirect is followed.
-    fn fetch<'a>(&'a self, url: &'a Url, most: usize) -> Fetching<'a>;
+    /// What the issuer answers to this, in so many bytes at most. No redirect is followed.
+    fn ask<'a>(&'a self, url: &'a Url, ask: Ask, most: usize) -> Asking<'a>;
+
+    /// The document there.
+    fn fetch<'a>(&'a self, url: &'a Url, most: usize) -> Fetching<'a> {
+        Box::pin(async move {
+            let answer = self.ask(url, Ask::default(), most).await?;
+            if answer.status == StatusCode::OK { Ok(answer) } else { Err(NotFetched::NotADocument) }
+        })
+    }
 }
 
-/// A document of an issuer.
+/// What an issuer is asked: to give something, or, with a form, to do something.
+#[derive(Default)]
+pub struct Ask {
+    /// The form, encoded. It may have secrets in it.
+    pub form: Option<Zeroizing<String>>,
+    /// What proves that the gateway may ask: all of the field `Authorization`.
+    pub authorization: Option<HeaderValue>,
+}
+
+/// An answer of an issuer, which is JSON.
 #[derive(Debug, Clone)]
-pub struct IssuerDocument {
+pub struct IssuerAnswer {
+    /// The status: 200, or one by which it refuses.
+    pub status: StatusCode,
     /// What is in it.
     pub body: Bytes,
     /// How long its host says that it stays as it is.
     pub fresh_for: Option<Duration>,
 }
 
-/// Why there are no keys of an issuer.
+/// Why there are no keys, or no answer, of an issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotFetched {
     /// The host cannot be connected to, or its certificate is not good.

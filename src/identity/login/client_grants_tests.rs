@@ -200,7 +200,7 @@ async fn what_a_client_was_allowed_is_forgotten_once_it_gives_it_back() {
         principal: alice(),
         fingerprint: fingerprint(),
         client_id: client_id.into(),
-        redirect_host: "client.example".into(),
+        redirect_uri: "https://client.example/cb".into(),
         resource: "https://mcp.example.com/db/mcp".into(),
         scope: "mcp".into(),
     };
@@ -474,7 +474,7 @@ async fn a_consent_is_remembered_until_it_is_taken_back_or_the_password_is_anoth
             principal: alice(),
             fingerprint: fingerprint(),
             client_id: CLIENT.into(),
-            redirect_host: "client.example".into(),
+            redirect_uri: "https://client.example/cb".into(),
             resource: "https://mcp.example.com/db/mcp".into(),
             scope: "mcp tag:web".into(),
         };
@@ -529,7 +529,7 @@ async fn nobody_has_more_codes_grants_or_consents_than_one_may_have() {
             principal: alice(),
             fingerprint: fingerprint(),
             client_id: format!("https://client.example/{n}").into(),
-            redirect_host: "client.example".into(),
+            redirect_uri: "https://client.example/cb".into(),
             resource: "https://mcp.example.com".into(),
             scope: "mcp".into(),
         };
@@ -546,6 +546,30 @@ async fn nobody_has_more_codes_grants_or_consents_than_one_may_have() {
         let too_long = ClientGrant { client_id: "x".repeat(2_049).into(), ..(*client()).clone() };
         let too_long = NewCode { client: too_long.into(), ..new_code() };
         assert_eq!(grants(one).begin_code("x", too_long, at(0)).await.unwrap_err(), NoCode::TooLong);
+    }
+}
+
+#[tokio::test]
+async fn who_has_had_many_codes_is_asked_again() {
+    for (gateways, _directory) in each() {
+        let one = &gateways[0];
+        let consent = Consent {
+            principal: alice(),
+            fingerprint: fingerprint(),
+            client_id: client().client_id.clone(),
+            redirect_uri: "https://client.example/cb".into(),
+            resource: "https://mcp.example.com".into(),
+            scope: "mcp".into(),
+        };
+        grants(one).remember_consent(consent.clone(), at(0)).await.unwrap();
+        let is_asked =
+            async || !grants(one).has_consent(consent.clone(), ScopeTags::All, at(100)).await.unwrap();
+        for n in 0..100 {
+            assert!(!is_asked().await, "{n}");
+            code_of(one, new_code(), n / 10).await;
+        }
+        assert!(is_asked().await, "the other hundred are for what somebody clicks at");
+        grants(one).sweep(at(10_000));
     }
 }
 

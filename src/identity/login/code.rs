@@ -31,6 +31,8 @@ pub const KEPT: Duration = Duration::from_secs(3_720);
 pub(super) const MOST_WAITING_OF_ONE: usize = 20;
 /// Codes of one principal that are remembered. None gives way: otherwise it could be used once more, or its request bring another.
 pub(super) const MOST_OF_ONE: usize = 200;
+/// With so many of them, its owner is asked also about what was allowed before.
+pub(super) const MOST_WITHOUT_A_CLICK: usize = MOST_OF_ONE / 2;
 /// Codes in all.
 pub(super) const MOST: usize = 20_000;
 

@@ -27,15 +27,15 @@ pub struct Consent {
     pub fingerprint: Fingerprint,
     /// Which client.
     pub client_id: Arc<str>,
-    /// Where it is sent back to.
-    pub redirect_host: Arc<str>,
+    /// Where it is sent back to, as its request has it: at another place of the same host, it may be another program.
+    pub redirect_uri: Arc<str>,
     /// For which place.
     pub resource: Arc<str>,
     /// What is allowed there: words with a blank between each two.
     pub scope: Arc<str>,
 }
 
-/// A consent as it is looked for: there is one for each principal, client, host and place.
+/// A consent as it is looked for: there is one for each principal, client, redirect and place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ConsentId(pub(super) [u8; 32]);
 
@@ -57,7 +57,7 @@ impl Consent {
     pub(super) fn id(&self) -> ConsentId {
         let mut hash = Sha256::new();
         let principal = self.principal.to_string();
-        for part in [&*principal, &*self.client_id, &*self.redirect_host, &*self.resource] {
+        for part in [&*principal, &*self.client_id, &*self.redirect_uri, &*self.resource] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
@@ -82,7 +82,7 @@ mod tests {
             principal: Principal::User("alice".into()),
             fingerprint: Fingerprint::new([1; 8]),
             client_id: "https://client.example/m".into(),
-            redirect_host: "client.example".into(),
+            redirect_uri: "https://client.example/cb".into(),
             resource: "https://mcp.example.com".into(),
             scope: "server:db tag:web tag:eu".into(),
         };
@@ -97,7 +97,7 @@ mod tests {
             Consent { principal: Principal::Token("alice".into()), ..given.clone() },
             Consent { fingerprint: Fingerprint::new([2; 8]), ..given.clone() },
             Consent { client_id: "https://client.example/mc".into(), ..given.clone() },
-            Consent { redirect_host: "lient.example".into(), ..given.clone() },
+            Consent { redirect_uri: "https://client.example/cb2".into(), ..given.clone() },
             Consent { resource: "https://mcp.example.com/db".into(), ..given.clone() },
             Consent { scope: "server:db tag:db".into(), ..given.clone() },
             Consent { scope: "server:db tag".into(), ..given.clone() },

@@ -357,7 +357,7 @@ impl Grants {
         self.run(Remember { consent, now }).await.map_err(|Down| NotWritten)
     }
 
-    /// Whether somebody allowed a client this, or more, before, where several tags mean this.
+    /// Whether somebody allowed a client this, or more, before, where several tags mean this, and need not be asked again.
     pub async fn has_consent(
         &self,
         asked: Consent,

@@ -65,6 +65,15 @@ impl Table {
         Some(grant)
     }
 
+    /// Forgets all others. Whether there were any.
+    pub(super) fn keep_those(&mut self, those: &HashSet<GrantId>) -> bool {
+        let gone: Vec<_> = self.grants.keys().filter(|id| !those.contains(id)).copied().collect();
+        for id in &gone {
+            self.remove(*id);
+        }
+        !gone.is_empty()
+    }
+
     /// A grant as somebody else has left it.
     pub(super) fn insert(&mut self, grant: Grant) {
         if !self.revoked.contains_key(&grant.id) {
@@ -332,7 +341,7 @@ impl View {
             };
             let gone: Vec<_> = table.grants.values().filter(gone).map(|grant| grant.id).collect();
             for id in &gone {
-                let Ok(_) = grants::revoke(table, *id);
+                let Ok(()) = grants::end(table, *id);
             }
             if has_file {
                 table.note_unwritten(gone);

@@ -7,6 +7,7 @@ use crate::{
     config::ScopeTags,
     identity::{
         login::{
+            code::MOST_WITHOUT_A_CLICK,
             consent::{Consent, KeptConsent, MOST_OF_ONE},
             rows::Rows,
         },
@@ -41,7 +42,8 @@ impl Act for Remember {
     }
 }
 
-/// Whether somebody allowed a client this, or more, before.
+/// Whether somebody allowed a client this, or more, before, and need not be asked again. Somebody who had many codes lately is asked: any
+/// page may lead a browser here, and what is allowed without a click must leave places for what is allowed with one.
 pub(in crate::identity::login) struct Has {
     pub(in crate::identity::login) asked: Consent,
     pub(in crate::identity::login) tags: ScopeTags,
@@ -56,6 +58,9 @@ impl Act for Has {
     }
 
     fn run<R: Rows>(self, rows: &mut R) -> Result<(bool, Option<Undelivered>), R::Error> {
+        if rows.codes_of(&self.asked.principal)?.len() >= MOST_WITHOUT_A_CLICK {
+            return Ok((false, None));
+        }
         let given = rows.consents_of(&self.asked.principal)?;
         let is_it = |given: &KeptConsent| {
             self.now < given.kept_until() && given.consent.covers(&self.asked, self.tags)

@@ -224,6 +224,16 @@ pub(in crate::identity::login) fn revoke<R: Rows>(
     Ok(Some(grant.principal))
 }
 
+/// Ends a grant to which there is no right any more. What was allowed to its client is forgotten with it.
+pub(in crate::identity::login) fn end<R: Rows>(rows: &mut R, id: GrantId) -> Result<(), R::Error> {
+    let Some(grant) = rows.get(id)? else { return Ok(()) };
+    rows.move_to_revoked(&grant)?;
+    match grant.kind.client() {
+        Some(client) => clients::forget(rows, &grant.principal, &client.client_id),
+        None => Ok(()),
+    }
+}
+
 /// A grant, as it is kept.
 pub(in crate::identity::login) struct Find(pub(in crate::identity::login) GrantId);
 

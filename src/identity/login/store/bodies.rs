@@ -84,7 +84,8 @@ struct ConsentBody {
     given: i64,
     fingerprint: String,
     client: String,
-    host: String,
+    #[serde(alias = "host")]
+    redirect: String,
     resource: String,
     scope: String,
 }
@@ -235,12 +236,12 @@ pub(super) fn code(principal: Principal, text: &[u8]) -> Option<Code> {
 }
 
 pub(super) fn of_consent(kept: &KeptConsent) -> Option<Text> {
-    let Consent { fingerprint, client_id, redirect_host, resource, scope, .. } = &kept.consent;
+    let Consent { fingerprint, client_id, redirect_uri, resource, scope, .. } = &kept.consent;
     text(&ConsentBody {
         given: millis(kept.given),
         fingerprint: hex::encode(fingerprint.bytes()),
         client: client_id.to_string(),
-        host: redirect_host.to_string(),
+        redirect: redirect_uri.to_string(),
         resource: resource.to_string(),
         scope: scope.to_string(),
     })
@@ -252,7 +253,7 @@ pub(super) fn consent(principal: Principal, text: &[u8]) -> Option<KeptConsent> 
         principal,
         fingerprint: Fingerprint::new(bytes(&body.fingerprint)?),
         client_id: body.client.into(),
-        redirect_host: body.host.into(),
+        redirect_uri: body.redirect.into(),
         resource: body.resource.into(),
         scope: body.scope.into(),
     };

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::ErrorKind::AlreadyExists,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rusqlite::{
@@ -33,6 +33,8 @@ use crate::{
 pub(super) const NAME: &str = "logins.db";
 /// By which SQLite and `file` tell that it is one of these: "sglg".
 const APPLICATION: i32 = 0x7367_6c67;
+/// How long one may not have looked and yet have missed nothing: what was ended stays longer than that.
+const AWAY: Duration = Duration::from_secs(LINGER.as_secs() / 2);
 /// How long another gateway that writes is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -196,6 +198,10 @@ pub(super) struct Database {
     seen: i64,
     /// What tells whether somebody else has written.
     version: i64,
+    /// When that was asked last: by a clock that nobody sets, and by one that goes on while the machine sleeps.
+    asked: (Instant, SystemTime),
+    /// Whether it was not asked for so long that what others ended meanwhile may be gone without a trace.
+    was_away: bool,
 }
 
 /// What was read of what changed.
@@ -265,6 +271,8 @@ impl Database {
             salt,
             seen: -1,
             version: 0,
+            asked: (Instant::now(), SystemTime::now()),
+            was_away: false,
         };
         database.seal_anew().map_err(fault)?;
         // So that what the file says of itself is in it. If somebody reads meanwhile, it is there later.
@@ -333,20 +341,26 @@ impl Database {
     /// Whether somebody else has written since this was asked.
     pub(super) fn has_news(&mut self) -> rusqlite::Result<bool> {
         let version = self.connection.query_row("PRAGMA data_version", (), |row| row.get(0))?;
+        let (now, before) = ((Instant::now(), SystemTime::now()), self.asked);
+        let slept = now.1.duration_since(before.1).unwrap_or_default();
+        self.was_away |= (now.0 - before.0).max(slept) > AWAY;
+        self.asked = now;
         Ok(std::mem::replace(&mut self.version, version) != version)
     }
 
-    /// Reads what has changed into the table.
+    /// Reads what has changed into the table; after a long while all of it, so that what is there no more is none there either.
     pub(super) fn follow(&mut self, view: &View) -> rusqlite::Result<News> {
+        let is_all = self.was_away;
+        let since = if is_all { i64::MIN } else { self.seen };
         let tx = self.connection.transaction()?;
         let (changed, salt): (i64, Vec<u8>) =
             tx.query_row("SELECT changed, salt FROM store", (), |row| Ok((row.get(0)?, row.get(1)?)))?;
         let mut faults = Vec::new();
         let mut grants = Vec::new();
         let mut revoked = Vec::new();
-        if changed != self.seen {
+        if is_all || changed != self.seen {
             let mut select = tx.prepare("SELECT id, principal, body FROM grants WHERE changed > ?1")?;
-            for row in select.query_map([self.seen], SealedRow::read)? {
+            for row in select.query_map([since], SealedRow::read)? {
                 let row = row?;
                 match row.grant(&self.sealers) {
                     Some(grant) => grants.push(grant),
@@ -354,7 +368,7 @@ impl Database {
                 }
             }
             let mut select = tx.prepare("SELECT id, '', body FROM revoked WHERE changed > ?1")?;
-            for row in select.query_map([self.seen], SealedRow::read)? {
+            for row in select.query_map([since], SealedRow::read)? {
                 let row = row?;
                 match row.revocation(&self.sealers) {
                     Some(revocation) => revoked.push(revocation),
@@ -363,8 +377,11 @@ impl Database {
             }
         }
         drop(tx);
-        let has_revoked = !revoked.is_empty();
+        let mut has_revoked = !revoked.is_empty();
         view.change(|table| {
+            if is_all {
+                has_revoked |= table.keep_those(&grants.iter().map(|grant| grant.id).collect());
+            }
             for (id, ends) in revoked {
                 table.end(id, ends);
             }
@@ -372,7 +389,7 @@ impl Database {
                 table.insert(grant);
             }
         });
-        self.seen = changed;
+        (self.seen, self.was_away) = (changed, false);
         let has_salt = self.salt != salt;
         self.salt = salt;
         Ok(News { has_revoked, has_salt, faults })

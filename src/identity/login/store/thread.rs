@@ -23,7 +23,7 @@ use super::{
 use crate::identity::login::{
     acts::{
         Act, Undelivered,
-        grants::{Revoke, note_uses, revoke},
+        grants::{Revoke, end, note_uses},
     },
     grant_id::GrantId,
     table::View,
@@ -231,7 +231,7 @@ impl Writer {
                 rows.probe()?;
             }
             for id in &unwritten {
-                revoke(rows, *id)?;
+                end(rows, *id)?;
             }
             for lost in undelivered {
                 lost.undo(rows, now)?;

@@ -1,6 +1,7 @@
-//! Documents of issuers: their keys, and the metadata that says where those are.
+//! What issuers and identity providers are asked: documents, as their keys and the metadata that says where those are, and questions
+//! that only they can answer.
 //!
-//! What is asked for is in the config, or in metadata of an issuer of the config. So, other than what a [stranger](super::document)
+//! Whom the gateway asks is in the config, or in metadata of an issuer of the config. So, other than what a [stranger](super::document)
 //! names, it may be at any address and port. The rest is the same: no redirect is followed, nothing is longer or takes longer than it
 //! may, and nothing of an answer is shown to anybody.
 
@@ -10,31 +11,31 @@ use url::{Position, Url};
 
 use super::{
     Origin, SystemTrust, Trusts,
-    document::{self, get},
+    document::{self, exchange},
 };
 use crate::{
     config::SystemRoots,
     error::ErrorKind,
-    identity::foreign::source::{Fetching, IssuerDocument, NotFetched, Source},
+    identity::foreign::source::{Ask, Asking, IssuerAnswer, NotFetched, Source},
 };
 
 /// How long a connection may take. Who asks has this time for all.
 const MOST_TIME: Duration = Duration::from_secs(5);
 
-/// Fetches documents of issuers, for all of them.
+/// Asks issuers, all of them.
 #[derive(Default)]
-pub struct IssuerDocuments {
+pub struct Issuers {
     trust: SystemTrust,
 }
 
-impl Source for IssuerDocuments {
-    fn fetch<'a>(&'a self, url: &'a Url, most: usize) -> Fetching<'a> {
-        Box::pin(self.fetch_now(url, most))
+impl Source for Issuers {
+    fn ask<'a>(&'a self, url: &'a Url, ask: Ask, most: usize) -> Asking<'a> {
+        Box::pin(self.ask_now(url, ask, most))
     }
 }
 
-impl IssuerDocuments {
-    async fn fetch_now(&self, url: &Url, most: usize) -> Result<IssuerDocument, NotFetched> {
+impl Issuers {
+    async fn ask_now(&self, url: &Url, ask: Ask, most: usize) -> Result<IssuerAnswer, NotFetched> {
         let origin = match url.scheme() {
             "https" => {
                 let trust = self.trust.get(|| SystemRoots::default().take()).await;
@@ -49,8 +50,10 @@ impl IssuerDocuments {
             _ => NotFetched::Unreachable,
         })?;
         let target = &url[Position::BeforePath..Position::AfterQuery];
-        match get(origin, transport, target, most).await {
-            Ok(document) => Ok(IssuerDocument { body: document.body, fresh_for: document.fresh_for }),
+        match exchange(origin, transport, target, ask, most).await {
+            Ok((status, document)) => {
+                Ok(IssuerAnswer { status, body: document.body, fresh_for: document.fresh_for })
+            }
             Err(document::NotFetched::Redirect) => Err(NotFetched::Redirect),
             Err(document::NotFetched::Timeout) => Err(NotFetched::Timeout),
             Err(_) => Err(NotFetched::NotADocument),
@@ -60,6 +63,7 @@ impl IssuerDocuments {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
@@ -74,7 +78,7 @@ mod tests {
     async fn fetched(
         answer: &'static str,
         then: &'static [u8],
-    ) -> (Result<IssuerDocument, NotFetched>, String) {
+    ) -> (Result<IssuerAnswer, NotFetched>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys?of=corp", listener.local_addr().unwrap()).parse().unwrap();
         let host = spawn_local(async move {
@@ -90,7 +94,7 @@ mod tests {
             let _ = stream.shutdown().await;
             String::from_utf8(got).unwrap()
         });
-        let documents = IssuerDocuments::default();
+        let documents = Issuers::default();
         let document = documents.fetch(&url, MOST).await;
         (document, host.await.unwrap())
     }
@@ -154,11 +158,43 @@ mod tests {
     }
 
     #[tokio::test(flavor = "local")]
+    async fn a_form_is_posted_and_a_refusal_of_it_is_an_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: Url = format!("http://{}/token", listener.local_addr().unwrap()).parse().unwrap();
+        let host = spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut got = Vec::new();
+            while !got.ends_with(b"code=a%26b") {
+                assert_ne!(stream.read_buf(&mut got).await.unwrap(), 0);
+            }
+            let answer = "HTTP/1.1 400 No\r\nContent-Type: application/json\r\nContent-Length: 25\r\n\r\n\
+                          {\"error\":\"invalid_grant\"}";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(got).unwrap().to_ascii_lowercase()
+        });
+        let ask = Ask {
+            form: Some(String::from("code=a%26b").into()),
+            authorization: Some(HeaderValue::from_static("Basic eDp5")),
+        };
+        let answer = Issuers::default().ask(&url, ask, MOST).await.unwrap();
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (400, &b"{\"error\":\"invalid_grant\"}"[..]));
+        let asked = host.await.unwrap();
+        assert!(asked.starts_with("post /token http/1.1\r\n"), "{asked}");
+        for field in [
+            "content-type: application/x-www-form-urlencoded",
+            "content-length: 10",
+            "authorization: basic edp5",
+        ] {
+            assert!(asked.contains(&format!("\r\n{field}\r\n")), "{asked}");
+        }
+    }
+
+    #[tokio::test(flavor = "local")]
     async fn where_nobody_listens_there_is_no_document() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap()).parse().unwrap();
         drop(listener);
-        let document = IssuerDocuments::default().fetch(&url, MOST).await;
+        let document = Issuers::default().fetch(&url, MOST).await;
         assert_eq!(document.err(), Some(NotFetched::Unreachable));
     }
 }
