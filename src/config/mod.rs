@@ -17,6 +17,7 @@
 mod access;
 pub(crate) mod edit;
 mod hung;
+mod idp;
 mod issuers;
 #[cfg(test)]
 mod messages_tests;
@@ -51,6 +52,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use crate::config::{
     access::{ADMIN, Access, CallerLimits, Rule, RuleName, RuleSubject},
+    idp::{IdpConfig, IdpProvider},
     issuers::{Assignment, Condition, Issuer},
     names::{is_format, user_name_fault},
     oauth::{OauthClient, OauthConfig, Registration, ScopeTags},

@@ -3,6 +3,7 @@
 pub mod audience;
 pub mod credential_key;
 pub mod foreign;
+pub mod idp;
 pub mod login;
 pub mod presented;
 mod principal;

@@ -410,6 +410,10 @@ pub(super) async fn exchange(
     if response.status.is_redirection() {
         return Err(NotFetched::Redirect);
     }
+    if is_failing(response.status) {
+        // What is in it says nothing.
+        return Ok((response.status, Document { body: Bytes::new(), fresh_for: None }));
+    }
     let is_answer = response.status == StatusCode::OK || response.status.is_client_error();
     if !is_answer || !is_json(&response.headers) {
         return Err(NotFetched::NotADocument);
@@ -418,6 +422,11 @@ pub(super) async fn exchange(
     let body = whole(&mut response.body, most, MOST_TIME, |_| ready(Ok(()))).await;
     let body = body.map_err(|_| NotFetched::NotADocument)?;
     Ok((response.status, Document { body, fresh_for }))
+}
+
+/// Whether a host says that it cannot answer at the moment.
+pub(super) fn is_failing(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
 /// Whether an answer says that it is JSON (RFC 8259 §11, RFC 6838 §4.2.8).

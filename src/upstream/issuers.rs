@@ -11,7 +11,7 @@ use url::{Position, Url};
 
 use super::{
     Origin, SystemTrust, Trusts,
-    document::{self, exchange},
+    document::{self, exchange, is_failing},
 };
 use crate::{
     config::SystemRoots,
@@ -51,6 +51,7 @@ impl Issuers {
         })?;
         let target = &url[Position::BeforePath..Position::AfterQuery];
         match exchange(origin, transport, target, ask, most).await {
+            Ok((status, _)) if is_failing(status) => Err(NotFetched::Failing),
             Ok((status, document)) => {
                 Ok(IssuerAnswer { status, body: document.body, fresh_for: document.fresh_for })
             }
@@ -124,7 +125,13 @@ mod tests {
                 &b""[..],
                 NotFetched::Redirect,
             ),
-            (format!("500 Oh\r\n{JSON}Content-Length: 2\r\n\r\n{{}}"), b"", NotFetched::NotADocument),
+            (format!("500 Oh\r\n{JSON}Content-Length: 2\r\n\r\n{{}}"), b"", NotFetched::Failing),
+            (
+                "503 No\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nNo".into(),
+                b"",
+                NotFetched::Failing,
+            ),
+            (format!("429 No\r\n{JSON}Content-Length: 2\r\n\r\n{{}}"), b"", NotFetched::Failing),
             (format!("401 No\r\n{JSON}Content-Length: 2\r\n\r\n{{}}"), b"", NotFetched::NotADocument),
             (
                 "200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n{}".into(),

@@ -61,6 +61,8 @@ pub enum NotFetched {
     Unreachable,
     /// It took too long.
     Timeout,
+    /// It answers that it cannot at the moment.
+    Failing,
     /// It sends elsewhere.
     Redirect,
     /// It answers with something else than JSON of the size.
@@ -79,6 +81,7 @@ impl NotFetched {
         match self {
             Self::Unreachable => "its host cannot be connected to",
             Self::Timeout => "it took too long",
+            Self::Failing => "it answers that it cannot at the moment",
             Self::Redirect => "it sends elsewhere",
             Self::NotADocument => "the answer is not JSON of at most 64 KiB",
             Self::NoKeysUrl => "its metadata has no jwks_uri that may be fetched",
