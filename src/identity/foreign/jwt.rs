@@ -149,7 +149,12 @@ impl<'a> UnverifiedJwt<'a> {
 
     /// The token that this text is, if it is one: three parts, the first two of them JSON objects.
     pub fn parse(token: &'a [u8]) -> Option<Self> {
-        let text = str::from_utf8(token).ok().filter(|text| text.len() <= LONGEST)?;
+        Self::parse_within(token, LONGEST)
+    }
+
+    /// The same, of so many bytes at most.
+    pub(in crate::identity) fn parse_within(token: &'a [u8], most: usize) -> Option<Self> {
+        let text = str::from_utf8(token).ok().filter(|text| text.len() <= most)?;
         let (message, signature) = text.rsplit_once('.')?;
         let (header, claims) = message.split_once('.')?;
         // Also where there are more parts: a point is no character of base64.
@@ -169,10 +174,7 @@ impl<'a> UnverifiedJwt<'a> {
 
     /// Whether it would be taken if its issuer had signed it: asked before a key is fetched for it.
     pub fn check(&self, issuer: &Issuer, now: SystemTime) -> Result<(), NotTaken> {
-        self.algorithm(issuer)?;
-        if NOT_IN_HEADER.iter().any(|member| self.header.has(member)) {
-            return Err(NotTaken::Header);
-        }
+        self.check_header(&issuer.algorithms)?;
         // RFC 7515 §4.1.9
         let typ = self.header.text("typ").unwrap_or_default().to_ascii_lowercase();
         let typ = typ.strip_prefix("application/").unwrap_or(&typ);
@@ -207,12 +209,7 @@ impl<'a> UnverifiedJwt<'a> {
     /// What its issuer says, if it is taken.
     pub fn verify(self, issuer: &Issuer, keys: &KeySet, now: SystemTime) -> Result<VerifiedJwt, NotTaken> {
         self.check(issuer, now)?;
-        let algorithm = self.algorithm(issuer)?;
-        let key = self.key_id().and_then(|id| keys.find(id, algorithm)).ok_or(NotTaken::UnknownKey)?;
-        let is_signed = crypto::verify(self.signature, self.message.as_bytes(), key, algorithm);
-        if !is_signed.unwrap_or(false) {
-            return Err(NotTaken::Signature);
-        }
+        self.check_signature(keys, &issuer.algorithms)?;
         Ok(VerifiedJwt {
             subject: self.subject(issuer)?.to_owned(),
             audiences: self.audiences()?,
@@ -222,9 +219,42 @@ impl<'a> UnverifiedJwt<'a> {
         })
     }
 
-    fn algorithm(&self, issuer: &Issuer) -> Result<Algorithm, NotTaken> {
+    /// Whether one of these keys has signed it, by one of these algorithms. What it says is not looked at.
+    pub(in crate::identity) fn check_signature(
+        &self,
+        keys: &KeySet,
+        algorithms: &[Algorithm],
+    ) -> Result<(), NotTaken> {
+        let algorithm = self.check_header(algorithms)?;
+        let key = self.key_id().and_then(|id| keys.find(id, algorithm)).ok_or(NotTaken::UnknownKey)?;
+        let is_signed = crypto::verify(self.signature, self.message.as_bytes(), key, algorithm);
+        is_signed.unwrap_or(false).then_some(()).ok_or(NotTaken::Signature)
+    }
+
+    /// The algorithm of its signature, if it is one of these, and the header wants nothing else.
+    fn check_header(&self, algorithms: &[Algorithm]) -> Result<Algorithm, NotTaken> {
         let named = self.header.text("alg").and_then(|name| name.parse().ok());
-        named.filter(|algorithm| issuer.algorithms.contains(algorithm)).ok_or(NotTaken::Algorithm)
+        let algorithm =
+            named.filter(|algorithm| algorithms.contains(algorithm)).ok_or(NotTaken::Algorithm)?;
+        if NOT_IN_HEADER.iter().any(|member| self.header.has(member)) {
+            return Err(NotTaken::Header);
+        }
+        Ok(algorithm)
+    }
+
+    /// A text of its header.
+    pub(in crate::identity) fn header_text(&self, member: &str) -> Option<&str> {
+        self.header.text(member)
+    }
+
+    /// What it says.
+    pub(in crate::identity) fn claims(&self) -> &Map<String, Value> {
+        &self.claims.0
+    }
+
+    /// The same, for one who keeps it.
+    pub(in crate::identity) fn into_claims(self) -> Map<String, Value> {
+        self.claims.0
     }
 
     fn subject(&self, issuer: &Issuer) -> Result<&str, NotTaken> {
@@ -269,7 +299,7 @@ impl<'a> UnverifiedJwt<'a> {
     }
 
     /// The moment of a claim, if it is there. One that is no number is no moment, and not none.
-    fn time(&self, claim: &str) -> Result<Option<SystemTime>, NoTime> {
+    pub(in crate::identity) fn time(&self, claim: &str) -> Result<Option<SystemTime>, NoTime> {
         let Some(value) = self.claims.0.get(claim) else { return Ok(None) };
         // RFC 7519 §2: it may have a fraction.
         let seconds = value.as_f64().ok_or(NoTime)?;
@@ -280,7 +310,8 @@ impl<'a> UnverifiedJwt<'a> {
     }
 }
 
-struct NoTime;
+/// What is there is no moment.
+pub(in crate::identity) struct NoTime;
 
 /// All of a list, if they are texts.
 fn texts(all: &[Value]) -> Option<Vec<String>> {

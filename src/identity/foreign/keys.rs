@@ -14,6 +14,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use jsonwebtoken::Algorithm;
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
@@ -210,7 +211,8 @@ impl IssuerKeys {
         }
     }
 
-    async fn keys_with(&self, id: &str) -> Result<Arc<FetchedKeys>, NotVerified> {
+    /// Those among which the key of this id is. Waits for them if it has to.
+    pub(in crate::identity) async fn keys_with(&self, id: &str) -> Result<Arc<FetchedKeys>, NotVerified> {
         let known = timeout(MOST_TIME, async {
             loop {
                 match self.known(id) {
@@ -238,6 +240,15 @@ impl FetchedKeys {
         now: SystemTime,
     ) -> Result<VerifiedJwt, NotTaken> {
         token.verify(issuer, &self.keys, now)
+    }
+
+    /// Whether one of them has signed it, by one of these algorithms. What it says is not looked at.
+    pub(in crate::identity) fn check_signature(
+        &self,
+        token: &UnverifiedJwt<'_>,
+        algorithms: &[Algorithm],
+    ) -> Result<(), NotTaken> {
+        token.check_signature(&self.keys, algorithms)
     }
 }
 

@@ -11,4 +11,4 @@ mod jwt_tests;
 #[cfg(test)]
 mod keys_tests;
 #[cfg(test)]
-mod signer;
+pub(in crate::identity) mod signer;

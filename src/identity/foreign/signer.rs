@@ -18,30 +18,30 @@ use serde_json::{Value, json};
 
 use crate::config::Issuer;
 
-pub(super) const ISSUER: &str = "https://login.corp.example";
+pub(in crate::identity) const ISSUER: &str = "https://login.corp.example";
 /// The moment of the tests, in seconds.
-pub(super) const NOW: u64 = 1_800_000_000;
+pub(in crate::identity) const NOW: u64 = 1_800_000_000;
 
 /// Makes signatures of messages.
 type Make = dyn Fn(&[u8], Algorithm) -> Vec<u8> + Send + Sync;
 
 /// A key: what signs, and as its issuer publishes it.
-pub(super) struct Signer {
+pub(in crate::identity) struct Signer {
     make: Box<Make>,
-    pub(super) algorithm: Algorithm,
-    pub(super) jwk: Value,
+    pub(in crate::identity) algorithm: Algorithm,
+    pub(in crate::identity) jwk: Value,
     /// The public key, as a certificate has it.
-    pub(super) der: Vec<u8>,
+    pub(in crate::identity) der: Vec<u8>,
 }
 
-pub(super) static RSA: LazyLock<Signer> = LazyLock::new(|| rsa("rsa"));
+pub(in crate::identity) static RSA: LazyLock<Signer> = LazyLock::new(|| rsa("rsa"));
 /// Of somebody else.
-pub(super) static OTHER_RSA: LazyLock<Signer> = LazyLock::new(|| rsa("other"));
-pub(super) static P256: LazyLock<Signer> =
+pub(in crate::identity) static OTHER_RSA: LazyLock<Signer> = LazyLock::new(|| rsa("other"));
+pub(in crate::identity) static P256: LazyLock<Signer> =
     LazyLock::new(|| ec("p256", "P-256", Algorithm::ES256, &ECDSA_P256_SHA256_FIXED_SIGNING));
-pub(super) static P384: LazyLock<Signer> =
+pub(in crate::identity) static P384: LazyLock<Signer> =
     LazyLock::new(|| ec("p384", "P-384", Algorithm::ES384, &ECDSA_P384_SHA384_FIXED_SIGNING));
-pub(super) static ED25519: LazyLock<Signer> = LazyLock::new(|| {
+pub(in crate::identity) static ED25519: LazyLock<Signer> = LazyLock::new(|| {
     let pair = Ed25519KeyPair::generate().unwrap();
     let jwk = json!({ "kty": "OKP", "kid": "ed25519", "crv": "Ed25519", "x": base64(pair.public_key()) });
     let der = der(pair.public_key());
@@ -49,7 +49,7 @@ pub(super) static ED25519: LazyLock<Signer> = LazyLock::new(|| {
     Signer { make, algorithm: Algorithm::EdDSA, jwk, der }
 });
 
-pub(super) fn base64(bytes: impl AsRef<[u8]>) -> String {
+pub(in crate::identity) fn base64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
@@ -90,40 +90,40 @@ fn ec(id: &str, curve: &str, algorithm: Algorithm, signing: &'static EcdsaSignin
 }
 
 impl Signer {
-    pub(super) fn id(&self) -> &str {
+    pub(in crate::identity) fn id(&self) -> &str {
         self.jwk["kid"].as_str().unwrap()
     }
 
     /// The signature of a message.
-    pub(super) fn signature(&self, message: &str, algorithm: Algorithm) -> Vec<u8> {
+    pub(in crate::identity) fn signature(&self, message: &str, algorithm: Algorithm) -> Vec<u8> {
         (self.make)(message.as_bytes(), algorithm)
     }
 
     /// A token of these parts, whatever they are, with a good signature by this algorithm.
-    pub(super) fn signed_by(&self, algorithm: Algorithm, header: &str, claims: &str) -> String {
+    pub(in crate::identity) fn signed_by(&self, algorithm: Algorithm, header: &str, claims: &str) -> String {
         let message = format!("{}.{}", base64(header), base64(claims));
         format!("{message}.{}", base64(self.signature(&message, algorithm)))
     }
 
     /// The same, by the algorithm of the key.
-    pub(super) fn signed(&self, header: &str, claims: &str) -> String {
+    pub(in crate::identity) fn signed(&self, header: &str, claims: &str) -> String {
         self.signed_by(self.algorithm, header, claims)
     }
 
     /// A good token.
-    pub(super) fn token(&self) -> String {
+    pub(in crate::identity) fn token(&self) -> String {
         self.signed(&self.header().to_string(), &claims().to_string())
     }
 
     /// The header of a good token.
-    pub(super) fn header(&self) -> Value {
+    pub(in crate::identity) fn header(&self) -> Value {
         let algorithm = format!("{:?}", self.algorithm);
         json!({ "alg": algorithm, "typ": "at+jwt", "kid": self.id() })
     }
 }
 
 /// Claims of a good token.
-pub(super) fn claims() -> Value {
+pub(in crate::identity) fn claims() -> Value {
     json!({
         "iss": ISSUER, "sub": "u1", "aud": "https://mcp.example.com", "iat": NOW - 10, "nbf": NOW - 10,
         "exp": NOW + 600, "scope": "mcp tag:web", "jti": "1",
@@ -131,7 +131,7 @@ pub(super) fn claims() -> Value {
 }
 
 /// An issuer whose tokens are taken.
-pub(super) fn issuer() -> Issuer {
+pub(in crate::identity) fn issuer() -> Issuer {
     Issuer {
         name: "corp".into(),
         issuer: ISSUER.into(),
@@ -148,7 +148,7 @@ pub(super) fn issuer() -> Issuer {
 }
 
 /// A set of the keys of these.
-pub(super) fn key_set(signers: &[&Signer]) -> String {
+pub(in crate::identity) fn key_set(signers: &[&Signer]) -> String {
     let keys: Vec<_> = signers.iter().map(|signer| &signer.jwk).collect();
     json!({ "keys": keys }).to_string()
 }

@@ -37,12 +37,12 @@ impl LoginSecrets {
     }
 
     /// The `nonce`, in the same way.
-    pub fn is_nonce(&self, shown: &str) -> bool {
+    pub(super) fn is_nonce(&self, shown: &str) -> bool {
         self.nonce.expose().as_bytes().ct_eq(shown.as_bytes()).into()
     }
 
     /// `code_challenge` of the method S256 (RFC 7636 §4.2).
-    pub fn challenge(&self) -> String {
+    pub(super) fn challenge(&self) -> String {
         URL_SAFE_NO_PAD.encode(Sha256::digest(self.verifier.expose()))
     }
 }

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod browser;
 pub mod decisive_keys;
 pub mod harness;
+pub mod idp;
 pub mod internet;
 pub mod issuer;
 pub mod numbered;

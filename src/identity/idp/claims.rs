@@ -1,0 +1,157 @@
+//! What a provider says of somebody, and what of it is kept.
+
+use serde_json::{Map, Value};
+
+use crate::config::{Assignment, Condition, IdpConfig, IdpProvider};
+
+const EMAIL: &str = Condition::EMAIL[0];
+const EMAIL_VERIFIED: &str = Condition::EMAIL[1];
+/// Who is shown may be so long, in characters.
+const LONGEST_DISPLAY: usize = 128;
+
+/// All claims of somebody: those of the ID token, and those of userinfo where it has none. The address and whether it is verified are of
+/// one of the two.
+pub(super) fn together(id_token: Map<String, Value>, user_info: Map<String, Value>) -> Map<String, Value> {
+    let mut all = user_info;
+    let has_address = id_token.contains_key(EMAIL);
+    // Userinfo may say whether the address of the ID token is verified, and of no other one.
+    if has_address && (id_token.contains_key(EMAIL_VERIFIED) || all.get(EMAIL) != id_token.get(EMAIL)) {
+        all.remove(EMAIL_VERIFIED);
+    }
+    for (name, value) in id_token {
+        if name != EMAIL_VERIFIED || has_address {
+            all.insert(name, value);
+        }
+    }
+    all
+}
+
+/// The same, with an address only if it is known to be theirs.
+pub(super) fn with_verified_address(
+    config: &IdpConfig,
+    mut claims: Map<String, Value>,
+) -> Map<String, Value> {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let is_verified = claims.get(EMAIL_VERIFIED) == Some(&Value::Bool(true));
+    let address = match config.provider {
+        // Anybody may have an account with any address, which once was theirs. Google knows of those that it gives, itself or for an
+        // organization: <https://developers.google.com/identity/gsi/web/guides/verify-google-id-token>.
+        IdpProvider::Google => text(EMAIL).filter(|address| {
+            let domain = address.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+            is_verified && (["gmail.com", "googlemail.com"].contains(&&*domain) || text("hd").is_some())
+        }),
+        // Anybody may write any `email` into a directory of their own, and not into this one, whose administrators give names.
+        IdpProvider::Azure => {
+            text("preferred_username").filter(|name| config.tenant_id.is_some() && name.contains('@'))
+        }
+        IdpProvider::Github | IdpProvider::Oidc => text(EMAIL).filter(|_| is_verified),
+    };
+    // Only ASCII: there are letters of others, such as the sign of the kelvin, of which Unicode makes one of ASCII.
+    let address = address.map(str::to_ascii_lowercase);
+    claims.remove(EMAIL);
+    claims.remove(EMAIL_VERIFIED);
+    if let Some(address) = address {
+        claims.insert(EMAIL.into(), address.into());
+        claims.insert(EMAIL_VERIFIED.into(), true.into());
+    }
+    claims
+}
+
+/// How somebody is called.
+pub(super) fn display(claims: &Map<String, Value>, subject: &str) -> String {
+    let is_shown = |text: &&str| !text.trim().is_empty() && !text.contains(char::is_control);
+    let names = [EMAIL, "login", "preferred_username"];
+    let name = names.iter().filter_map(|name| claims.get(*name)).filter_map(Value::as_str).find(is_shown);
+    name.unwrap_or(subject).chars().take(LONGEST_DISPLAY).collect()
+}
+
+/// What is kept of claims.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct KeptClaims {
+    /// Those that are.
+    pub claims: Map<String, Value>,
+    /// Names of those of which something did not fit, or which the provider itself left out.
+    pub dropped: Vec<String>,
+}
+
+impl KeptClaims {
+    /// Bytes of them at most, as JSON.
+    pub const LONGEST: usize = 512;
+
+    /// What is kept of `claims`: the address, what else the config asks about, then the rest of groups, roles and organizations, as much
+    /// as fits. Of a list that is too long, entries that the config names are kept before others. An entry of `assign` that comes later
+    /// may ask for one that was not, and then waits for the next login, or the next time that the provider is asked.
+    pub fn of(claims: &Map<String, Value>, config: &IdpConfig, assignments: &[Assignment]) -> Self {
+        let asked = || assignments.iter().filter_map(|of| of.condition.claim.as_ref());
+        let mut names = vec![EMAIL, EMAIL_VERIFIED, "hd", "login"];
+        for name in asked().map(|(name, _)| &**name).chain([IdpConfig::ORGS, "groups", "roles"]) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let mut kept = Self::default();
+        let mut used = "{}".len();
+        let present = || names.iter().filter_map(|&name| Some((name, claims.get(name)?)));
+        for (name, value) in present().filter(|(_, value)| is_scalar(value)) {
+            kept.keep(&mut used, name, value);
+        }
+        let is_asked = |name: &str, entry: &Value| {
+            // A boolean or a number is the text that JSON writes for it.
+            let written = entry.as_str().map_or_else(|| entry.to_string(), str::to_owned);
+            let is_org = name == IdpConfig::ORGS
+                && config.allowed_orgs.iter().any(|allowed| allowed.eq_ignore_ascii_case(&written));
+            is_org || asked().any(|(of, text)| of == name && *text == written)
+        };
+        for takes_asked in [true, false] {
+            for (name, value) in present() {
+                for entry in value.as_array().into_iter().flatten().filter(|entry| is_scalar(entry)) {
+                    if is_asked(name, entry) == takes_asked {
+                        kept.keep_entry(&mut used, name, entry);
+                    }
+                }
+            }
+        }
+        // Entra leaves groups out of a token in which there would be too many.
+        let elsewhere = claims.get("_claim_names").and_then(Value::as_object);
+        for name in elsewhere.into_iter().flat_map(Map::keys).filter(|name| names.contains(&&***name)) {
+            kept.note(name);
+        }
+        kept
+    }
+
+    fn keep(&mut self, used: &mut usize, name: &str, value: &Value) {
+        let bytes = in_json(&name.into()) + in_json(value) + ":,".len();
+        if *used + bytes <= Self::LONGEST {
+            *used += bytes;
+            self.claims.insert(name.into(), value.clone());
+        } else {
+            self.note(name);
+        }
+    }
+
+    fn keep_entry(&mut self, used: &mut usize, name: &str, entry: &Value) {
+        let is_new = !self.claims.contains_key(name);
+        let around = if is_new { in_json(&name.into()) + ":[],".len() } else { 0 };
+        let bytes = around + in_json(entry) + ",".len();
+        if *used + bytes > Self::LONGEST {
+            return self.note(name);
+        }
+        *used += bytes;
+        let list = self.claims.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+        list.as_array_mut().into_iter().for_each(|list| list.push(entry.clone()));
+    }
+
+    fn note(&mut self, name: &str) {
+        if !self.dropped.iter().any(|noted| noted == name) {
+            self.dropped.push(name.into());
+        }
+    }
+}
+
+fn is_scalar(value: &Value) -> bool {
+    matches!(value, Value::String(_) | Value::Bool(_) | Value::Number(_))
+}
+
+fn in_json(value: &Value) -> usize {
+    value.to_string().len()
+}
