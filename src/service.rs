@@ -110,6 +110,9 @@ pub async fn handle(
                 head.headers = HeaderMap::new();
                 swallow(body, awaits_leave, worker.shared.is_draining()).await;
             }
+            if !record.is_admitted() {
+                worker.stranger_turn().await;
+            }
             let (realm, methods, version) = (&live.config.name, endpoint.methods, head.version);
             let metadata = metadata_of(endpoint, &live, &head, &error);
             refuse(&Refused { realm, tried_basic, metadata, id: record.id(), methods, version }, &error)
