@@ -621,8 +621,10 @@ struct Runtimes {
 fn a_flood_of_what_anybody_may_send_takes_no_memory_and_others_do_not_notice_it() {
     raise_file_limit();
     let wanted = std::env::var("SLUICEGATE_FLOODS").unwrap_or_default();
-    // Each has machines of their own. Here, whoever attacks has what the gateway leaves, and the good client does not wait for its own turn.
-    let runtimes = Runtimes { own: runtime(1, -10), attackers: runtime(2, 5), other_server: runtime(2, 0) };
+    // Each has machines of their own. Here, whoever attacks has what the gateway, or the other server, and the good client leave.
+    let runtimes = Runtimes { own: runtime(1, -10), attackers: runtime(2, 5), other_server: runtime(2, -10) };
+    // What is asked from here, and the gateway that is started here.
+    let _ = rustix::process::nice(-10);
     let names = runtimes.own.block_on(async {
         let issuer = TestIssuer::start().await;
         let gate = Process::start(config(server().await, &issuer)).await;

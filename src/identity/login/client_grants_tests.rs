@@ -525,8 +525,9 @@ async fn nobody_has_more_codes_grants_or_consents_than_one_may_have() {
         let (session, _) = grants(one).begin(&"alice".into(), fingerprint(), &TERMS, at(0)).await.unwrap();
         assert!(grants(one).has(session.grant, at(122)));
 
+        // Of somebody who has no codes.
         let consent = |n: u64| Consent {
-            principal: alice(),
+            principal: Principal::User("bob".into()),
             fingerprint: fingerprint(),
             client_id: format!("https://client.example/{n}").into(),
             redirect_uri: "https://client.example/cb".into(),

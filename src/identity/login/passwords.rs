@@ -254,7 +254,7 @@ fn start(queue: &Arc<Queue>) -> usize {
 
 fn run(queue: &Queue) {
     // Behind the threads that serve. A failure costs no more than that.
-    let _ = rustix::process::nice(19);
+    let _ = rustix::process::setpriority_process(None, 19);
     // Kept: what is given back and taken again each time comes to several times as much with some allocators.
     let mut memory = Vec::new();
     while let Some(Job { password, hash, answer, place }) = queue.next() {
