@@ -111,7 +111,7 @@ pub async fn handle(
                 swallow(body, awaits_leave, worker.shared.is_draining()).await;
             }
             if !record.is_admitted() {
-                worker.stranger_turn().await;
+                worker.stranger_turns.next().await;
             }
             let (realm, methods, version) = (&live.config.name, endpoint.methods, head.version);
             let metadata = metadata_of(endpoint, &live, &head, &error);

@@ -36,7 +36,7 @@ pub(super) async fn whole(
         Some(most) => read(request, most).await?,
         None => Bytes::new(),
     };
-    request.worker.stranger_turn().await;
+    request.worker.stranger_turns.next().await;
     let live = request.worker.shared.live().clone();
     if !is_served(&live) {
         return Err(ErrorKind::Unavailable.with_cause("the config changed while the body came"));

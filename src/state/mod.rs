@@ -2,6 +2,7 @@
 
 mod live;
 mod password;
+mod stranger_turns;
 mod worker;
 
 use std::sync::{

@@ -3,9 +3,8 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use http::HeaderValue;
-use tokio::{sync::Mutex, task::yield_now};
 
-use super::GatewayState;
+use super::{GatewayState, stranger_turns::StrangerTurns};
 use crate::{
     downstream::slots::ConnectionId,
     identity::{Subject, Visitor, login::opened_tokens::OpenedTokens},
@@ -28,8 +27,8 @@ pub struct Worker {
     pub of_connections: Rc<Watchdog<Visitor>>,
     /// Tokens of the gateway's own that came here.
     pub opened_tokens: RefCell<OpenedTokens>,
-    /// Whose turn it is of those who are not admitted.
-    stranger_turn: Mutex<()>,
+    /// For requests that are not admitted, or not yet.
+    pub stranger_turns: StrangerTurns,
     ids: RequestIds,
     connections: RefCell<HashMap<ConnectionId, SignalView<Visitor>>>,
 }
@@ -63,7 +62,7 @@ impl Worker {
             watchdog: Rc::default(),
             of_connections: Rc::default(),
             opened_tokens: RefCell::default(),
-            stranger_turn: Mutex::default(),
+            stranger_turns: StrangerTurns::default(),
             ids: RequestIds::default(),
             connections: RefCell::default(),
         }
@@ -81,13 +80,6 @@ impl Worker {
             let is_stranger = |visitor: &Visitor| !visitor.is_admitted.get();
             self.of_connections.signal_one(place, |visitor| is_stranger(visitor).then_some(Signal::Cut));
         }
-    }
-
-    /// Awaits the turn of a request that is not admitted, or not yet: one of them goes on once all that is ready here has had its own.
-    /// So however many come at once, others wait for one.
-    pub async fn stranger_turn(&self) {
-        let _turn = self.stranger_turn.lock().await;
-        yield_now().await;
     }
 
     /// An id for the next request, and the same as a header field has it.
