@@ -177,6 +177,9 @@ fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identit
         Principal::Foreign(_) => {
             return Err("what somebody of an issuer may do depends on what their token says; ask the gateway with one".into());
         }
+        Principal::Idp(_) => {
+            return Err("what somebody of the identity provider may do depends on what that says of them; ask the gateway as them".into());
+        }
         Principal::Token(name) | Principal::Tenant(name) => name,
     };
     let is_tenant = matches!(principal, Principal::Tenant(_));

@@ -103,7 +103,7 @@ macro_rules! oauth {
 
 #[test]
 fn that_nobody_can_log_in_is_said_only_where_nobody_is_named() {
-    let message = "needs somebody who can log in; add `users`, or `tokens`";
+    let message = "needs somebody who can log in; add `users`, `tokens`, or an `idp`";
     for nobody in [
         oauth!("\"baseUrl\": \"http://localhost:8080\", ", ""),
         oauth!("\"baseUrl\": \"http://localhost:8080\", ", ", \"users\": {}, \"tokens\": {}"),
@@ -493,7 +493,7 @@ fn every_word_that_another_program_has_is_known() {
     const ROOT: &str = "servers inputs mcp port host auth preferences hooks users bearerKeys mcpProxy general serverDefaults \
         mcpTemplates templateSettings instructionTemplates master_oauth hosting logging routing security gallery app \
         lazyLoading groups addr tokens baseURL kind url command";
-    const AUTH: &str = "type options token idp googleClientId googleClientSecret googleRedirectUri allowedDomains audience \
+    const AUTH: &str = "type options token clientId sessionSecret domains audience \
         jwksUri idJag allowedOrgs firestoreDatabase firestoreCollection gcpProject allowedOrigins allowedRedirectUriHosts \
         allowAnyRedirectUriHost dangerouslyAcceptIssuerAudience location paramName prefix";
     const CLIENT: &str = "grants jwks secret redirectUri scopes clientId";

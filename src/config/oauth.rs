@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::idp::IdpConfig;
+
 /// The gateway as an authorization server, and as the resource server of its tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OauthConfig {
@@ -34,6 +36,8 @@ pub struct OauthConfig {
     pub offers_tags: bool,
     /// `clients`, in file order.
     pub clients: Vec<OauthClient>,
+    /// `idp`
+    pub idp: Option<Arc<IdpConfig>>,
 }
 
 impl OauthConfig {
@@ -66,6 +70,7 @@ impl OauthConfig {
             scope_tags: ScopeTags::All,
             offers_tags: true,
             clients: Vec::new(),
+            idp: None,
         }
     }
 

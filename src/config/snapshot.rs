@@ -117,6 +117,11 @@ impl Snapshot {
         !self.users.is_empty() || self.oauth.is_some()
     }
 
+    /// Whether there may be callers whom it does not name: nobody knows how many.
+    pub fn admits_unnamed(&self) -> bool {
+        !self.issuers.is_empty() || self.oauth.as_ref().is_some_and(|oauth| oauth.idp.is_some())
+    }
+
     /// Whether logins are in a file.
     pub fn keeps_logins(&self) -> bool {
         self.has_grants() && self.login_store.storage == LoginStorage::File

@@ -170,6 +170,7 @@ impl LoginRequest<'_> {
         let begun = grants.begin(name, fingerprint, terms, live.clock.now()).await;
         let (issued, has_ended_another) = begun.map_err(|error| match error {
             NotBegun::Full => ErrorKind::Unavailable.with_cause("there are as many logins as may be"),
+            NotBegun::TooLong => ErrorKind::Internal.with_cause("what is to be kept of a login is too long"),
             NotBegun::NoRandomness => no_key(NoKey),
             NotBegun::Down => Error::logins_not_kept(),
         })?;

@@ -147,6 +147,8 @@ pub enum OauthEndpoint {
     Introspect,
     /// `/oauth/login`: the page at which users log in.
     LogIn,
+    /// `/oauth/callback`: the identity provider sends a browser back.
+    Callback,
     /// `/oauth/consent`: the page at which they allow a client something.
     Consent,
     /// `/oauth/logout`: the end of a login of pages.
@@ -241,6 +243,7 @@ endpoints! {
     REVOKE: ["/revoke"], ACT, Anyone, Hidden, Open, Info, Oauth(OauthEndpoint::Revoke);
     INTROSPECT: ["/oauth/introspect"], ACT, Anyone, Hidden, Listed, Info, Oauth(OauthEndpoint::Introspect);
     LOGIN_PAGE: ["/oauth/login"], PAGE, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::LogIn);
+    CALLBACK: ["/oauth/callback"], READ, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Callback);
     CONSENT: ["/oauth/consent"], PAGE, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Consent);
     LOG_OUT_PAGE: ["/oauth/logout"], ACT, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::LogOut);
     DASHBOARD: ["/oauth", "/my/tokens"], READ, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Dashboard);
@@ -323,6 +326,7 @@ pub fn find(path: &str) -> FoundEndpoint<'_> {
         ("revoke", None, None) => found(&REVOKE),
         ("oauth", Some("introspect"), None) => found(&INTROSPECT),
         ("oauth", Some("login"), None) => found(&LOGIN_PAGE),
+        ("oauth", Some("callback"), None) => found(&CALLBACK),
         ("oauth", Some("consent"), None) => found(&CONSENT),
         ("oauth", Some("logout"), None) => found(&LOG_OUT_PAGE),
         ("oauth", None, None) | ("my", Some("tokens"), None) => found(&DASHBOARD),

@@ -11,7 +11,7 @@ pub mod scope;
 pub mod token_table;
 pub mod verifier;
 
-pub use self::principal::{Allowed, Identity, InvalidPrincipal, Principal, Proof, Vouched};
+pub use self::principal::{Allowed, Identity, InvalidPrincipal, Principal, Proof, Vouched, given};
 
 use std::{
     cell::{Cell, OnceCell},
@@ -76,7 +76,7 @@ pub enum Standing {
     Nobody,
     /// It has the caller at this index, and what was decided about it.
     Named(usize),
-    /// It has the issuer that vouches for the caller, whose capacity this is.
+    /// It has the issuer or identity provider that vouches for the caller, whose capacity this is.
     Foreign(Arc<Owner>),
 }
 

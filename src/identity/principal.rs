@@ -16,7 +16,7 @@ use super::{
     scope::Scope,
 };
 use crate::{
-    config::{Assignment, CallerLimits, Credential, Issuer, RuleName, RuleOf, RuleSubject, User},
+    config::{Assignment, CallerLimits, Condition, Credential, Issuer, RuleName, RuleOf, RuleSubject, User},
     mcp::seal::SessionOwner,
 };
 
@@ -33,6 +33,8 @@ pub enum Principal {
     Tenant(Arc<str>),
     /// Somebody of an issuer of the config: its name there, a colon, and who it is to that issuer.
     Foreign(Arc<str>),
+    /// Somebody of the identity provider: what that is called, a colon, and who it is there. Not an address: those are given to others.
+    Idp(Arc<str>),
 }
 
 impl Principal {
@@ -46,14 +48,18 @@ impl Principal {
     pub fn token_name(&self) -> Option<&Arc<str>> {
         match self {
             Self::Token(name) => Some(name),
-            Self::Nobody | Self::User(_) | Self::Tenant(_) | Self::Foreign(_) => None,
+            Self::Nobody | Self::User(_) | Self::Tenant(_) | Self::Foreign(_) | Self::Idp(_) => None,
         }
     }
 
-    /// The name of the token, user or tenant, or that at an issuer, if it has one.
+    /// The name of the token, user or tenant, or that at an issuer or identity provider, if it has one.
     pub fn name(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Token(name) | Self::User(name) | Self::Tenant(name) | Self::Foreign(name) => Some(name),
+            Self::Token(name)
+            | Self::User(name)
+            | Self::Tenant(name)
+            | Self::Foreign(name)
+            | Self::Idp(name) => Some(name),
             Self::Nobody => None,
         }
     }
@@ -66,11 +72,12 @@ impl Principal {
             Self::User(name) => SessionOwner::User(name),
             Self::Tenant(name) => SessionOwner::Tenant(name),
             Self::Foreign(name) => SessionOwner::Foreign(name),
+            Self::Idp(name) => SessionOwner::Idp(name),
         }
     }
 }
 
-/// As it is written in a command: `token:ci`, `user:alice`, `tenant:acme`, `jwt:corp:SUBJECT`.
+/// As it is written in a command: `token:ci`, `user:alice`, `tenant:acme`, `jwt:corp:SUBJECT`, `idp:google:SUBJECT`.
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -79,6 +86,7 @@ impl fmt::Display for Principal {
             Self::User(name) => write!(f, "user:{name}"),
             Self::Tenant(name) => write!(f, "tenant:{name}"),
             Self::Foreign(name) => write!(f, "jwt:{name}"),
+            Self::Idp(name) => write!(f, "idp:{name}"),
         }
     }
 }
@@ -89,7 +97,9 @@ pub struct InvalidPrincipal;
 
 impl fmt::Display for InvalidPrincipal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("write `token:NAME`, `user:NAME`, `tenant:NAME`, `jwt:ISSUER:SUBJECT` or `nobody`")
+        f.write_str(
+            "write `token:NAME`, `user:NAME`, `tenant:NAME`, `jwt:ISSUER:SUBJECT`, `idp:PROVIDER:SUBJECT` or `nobody`",
+        )
     }
 }
 
@@ -103,17 +113,17 @@ impl FromStr for Principal {
             Some(("token", name)) if !name.is_empty() => Ok(Self::Token(name.into())),
             Some(("user", name)) if !name.is_empty() => Ok(Self::User(name.into())),
             Some(("tenant", name)) if !name.is_empty() => Ok(Self::Tenant(name.into())),
-            Some(("jwt", name))
-                if name
-                    .split_once(':')
-                    .is_some_and(|(issuer, subject)| !issuer.is_empty() && !subject.is_empty()) =>
-            {
-                Ok(Self::Foreign(name.into()))
-            }
+            Some(("jwt", name)) if is_of_others(name) => Ok(Self::Foreign(name.into())),
+            Some(("idp", name)) if is_of_others(name) => Ok(Self::Idp(name.into())),
             None if text == "nobody" => Ok(Self::Nobody),
             _ => Err(InvalidPrincipal),
         }
     }
+}
+
+/// Whether it is a name of others, a colon, and who it is to them.
+fn is_of_others(name: &str) -> bool {
+    name.split_once(':').is_some_and(|(of, subject)| !of.is_empty() && !subject.is_empty())
 }
 
 /// What proved a principal in a request.
@@ -161,16 +171,20 @@ pub struct Vouched {
 impl Vouched {
     /// What `assignments` give to it: roles, and limits. What several give adds up.
     pub fn given(&self, assignments: &[Assignment]) -> (Vec<String>, CallerLimits) {
-        let met = assignments.iter().filter(|of| self.token.meets(&of.condition, &self.issuer));
-        let (mut roles, mut limits) = (Vec::new(), CallerLimits::ALL);
-        for assignment in met {
-            roles.extend(assignment.roles.iter().cloned());
-            let Assignment { limits: CallerLimits { servers, tags }, .. } = assignment;
-            add(&mut limits.servers, servers);
-            add(&mut limits.tags, tags);
-        }
-        (roles, limits)
+        given(assignments, |condition| self.token.meets(condition, &self.issuer))
     }
+}
+
+/// What `assignments` give to somebody who meets their conditions or not: roles, and limits. What several give adds up.
+pub fn given(assignments: &[Assignment], meets: impl Fn(&Condition) -> bool) -> (Vec<String>, CallerLimits) {
+    let (mut roles, mut limits) = (Vec::new(), CallerLimits::ALL);
+    for assignment in assignments.iter().filter(|of| meets(&of.condition)) {
+        roles.extend(assignment.roles.iter().cloned());
+        let Assignment { limits: CallerLimits { servers, tags }, .. } = assignment;
+        add(&mut limits.servers, servers);
+        add(&mut limits.tags, tags);
+    }
+    (roles, limits)
 }
 
 /// Several limits of one kind are the sum of what they leave.
@@ -283,7 +297,7 @@ impl Identity {
             Principal::Nobody => return None,
             Principal::Token(name) => RuleName::Token(name),
             Principal::User(name) => RuleName::User(name),
-            Principal::Tenant(_) | Principal::Foreign(_) => RuleName::Unlisted,
+            Principal::Tenant(_) | Principal::Foreign(_) | Principal::Idp(_) => RuleName::Unlisted,
         };
         let scopes = self.allowed.as_ref().map(|allowed| allowed.scope.words());
         Some(RuleSubject { name, roles: &self.roles, limits: &self.limits, scopes })
@@ -350,6 +364,7 @@ mod tests {
             Principal::User("alice".into()),
             Principal::Tenant("acme".into()),
             Principal::Foreign("corp:a:b".into()),
+            Principal::Idp("google:a:b".into()),
         ] {
             assert_eq!(principal.to_string().parse(), Ok(principal));
         }
@@ -365,12 +380,14 @@ mod tests {
             "jwt:corp",
             "jwt:corp:",
             "jwt::a",
+            "idp:google",
+            "idp::a",
         ] {
             assert_eq!(bad.parse::<Principal>(), Err(InvalidPrincipal), "{bad:?}");
         }
         assert_eq!(
             InvalidPrincipal.to_string(),
-            "write `token:NAME`, `user:NAME`, `tenant:NAME`, `jwt:ISSUER:SUBJECT` or `nobody`"
+            "write `token:NAME`, `user:NAME`, `tenant:NAME`, `jwt:ISSUER:SUBJECT`, `idp:PROVIDER:SUBJECT` or `nobody`"
         );
     }
 

@@ -118,6 +118,8 @@ pub enum OwnerName {
     Tenant(Arc<str>),
     /// Somebody of an issuer.
     Foreign(Arc<str>),
+    /// Somebody of the identity provider.
+    Idp(Arc<str>),
     /// Whoever uses the decoys of one token or tenant.
     Decoy(Arc<str>),
     /// Callers without a token, by their address.
@@ -232,7 +234,11 @@ impl Ledger {
                 owners.retain(|_, owner| Arc::strong_count(owner) > 1);
             }
         }
-        if let OwnerName::Token(_) | OwnerName::User(_) | OwnerName::Tenant(_) | OwnerName::Foreign(_) = name
+        if let OwnerName::Token(_)
+        | OwnerName::User(_)
+        | OwnerName::Tenant(_)
+        | OwnerName::Foreign(_)
+        | OwnerName::Idp(_) = name
         {
             self.totals.has_names.store(true, Relaxed);
         }

@@ -36,6 +36,8 @@ pub enum SessionOwner<'a> {
     Tenant(&'a str),
     /// Somebody of this issuer, and of this name there.
     Foreign(&'a str),
+    /// Somebody of this identity provider, and of this name there.
+    Idp(&'a str),
 }
 
 impl<'a> SessionOwner<'a> {
@@ -47,6 +49,7 @@ impl<'a> SessionOwner<'a> {
             Self::User(name) => (2, name),
             Self::Tenant(name) => (3, name),
             Self::Foreign(name) => (4, name),
+            Self::Idp(name) => (5, name),
         }
     }
 }

@@ -59,6 +59,29 @@ pub struct AuthorizationRequest {
     pub must_ask: bool,
 }
 
+/// What somebody waits with who logs in at the identity provider. It goes there and comes back, as `state`, and is good for nobody but
+/// the browser that it was made for.
+///
+/// The code that comes back with it is good once, as the provider holds it to; and one request of a client brings one code of the
+/// gateway, however often somebody logs in for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdpFlow {
+    /// When somebody went there, in seconds since 1970.
+    #[serde(rename = "t")]
+    pub made: u64,
+    /// What the other secrets of the login are made of.
+    #[serde(rename = "k")]
+    pub key: String,
+    /// What a client asks for, if one does.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<AuthorizationRequest>,
+}
+
+/// How long a login at the identity provider may take.
+pub const IDP_GOOD: Duration = Duration::from_secs(10 * 60);
+/// Bytes of what is sealed for it at most: it has to have room in a URL.
+const LONGEST_FOR_IDP: usize = 4_500;
+
 /// Seals requests, and opens them again.
 pub struct Flows {
     key: RandomizedNonceKey,
@@ -72,10 +95,23 @@ impl Flows {
 
     /// A request for the browser that has this cookie.
     pub fn seal(&self, request: &AuthorizationRequest, cookie: &str) -> Result<String, NoKey> {
-        let mut text = serde_json::to_vec(request).map_err(|_| NoKey)?;
+        let text = serde_json::to_vec(request).map_err(|_| NoKey)?;
         if text.len() > LONGEST {
             return Err(NoKey);
         }
+        self.seal_text(text, cookie)
+    }
+
+    /// What somebody takes to the identity provider; `None` if no URL has room for it.
+    pub fn seal_for_idp(&self, flow: &IdpFlow, cookie: &str) -> Result<Option<String>, NoKey> {
+        let text = serde_json::to_vec(flow).map_err(|_| NoKey)?;
+        if text.len() > LONGEST_FOR_IDP {
+            return Ok(None);
+        }
+        self.seal_text(text, cookie).map(Some)
+    }
+
+    fn seal_text(&self, mut text: Vec<u8>, cookie: &str) -> Result<String, NoKey> {
         let nonce = self.key.seal_in_place_append_tag(Aad::from(cookie.as_bytes()), &mut text);
         let nonce = nonce.map_err(|_| NoKey)?;
         Ok(URL_SAFE_NO_PAD.encode([&nonce.as_ref()[..], &text].concat()))
@@ -83,16 +119,33 @@ impl Flows {
 
     /// The request that is in it, if it is for the browser of this cookie, and was made not too long ago.
     pub fn open(&self, sealed: &str, cookie: &str, now: SystemTime) -> Option<AuthorizationRequest> {
+        let text = self.open_text(sealed, cookie)?;
+        let request: AuthorizationRequest = serde_json::from_slice(&text).ok()?;
+        is_good(request.made, GOOD, now).then_some(request)
+    }
+
+    /// What somebody had taken to the identity provider, by the same rules.
+    pub fn open_of_idp(&self, sealed: &str, cookie: &str, now: SystemTime) -> Option<IdpFlow> {
+        let text = self.open_text(sealed, cookie)?;
+        let flow: IdpFlow = serde_json::from_slice(&text).ok()?;
+        is_good(flow.made, IDP_GOOD, now).then_some(flow)
+    }
+
+    fn open_text(&self, sealed: &str, cookie: &str) -> Option<Zeroizing<Vec<u8>>> {
         if sealed.len() > LONGEST_SEALED {
             return None;
         }
         let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).ok()?);
         let (nonce, text) = bytes.split_first_chunk_mut::<NONCE_LEN>()?;
         let text = self.key.open_in_place(Nonce::from(&*nonce), Aad::from(cookie.as_bytes()), text).ok()?;
-        let request: AuthorizationRequest = serde_json::from_slice(text).ok()?;
-        let made = UNIX_EPOCH.checked_add(Duration::from_secs(request.made))?;
-        (made <= now + LEEWAY && now < made + GOOD).then_some(request)
+        Some(Zeroizing::new(text.to_vec()))
     }
+}
+
+/// Whether what was made then, in seconds since 1970, is good for so long.
+fn is_good(made: u64, good: Duration, now: SystemTime) -> bool {
+    let made = UNIX_EPOCH.checked_add(Duration::from_secs(made));
+    made.is_some_and(|made| made <= now + LEEWAY && now < made + good)
 }
 
 /// What nothing else is called: the value of a cookie, by which a browser is known that somebody may log in with, or the id of a
@@ -162,6 +215,28 @@ mod tests {
         for bad in ["", "A", "!", &"A".repeat(99_999)] {
             assert_eq!(flows.open(bad, "cookie", now), None);
         }
+    }
+
+    #[test]
+    fn a_login_at_the_identity_provider_comes_back_to_its_browser_within_ten_minutes() {
+        let flows = Flows::new(&[1; 32]).unwrap();
+        let now = at(1_800_000_000);
+        let flow = IdpFlow { made: 1_800_000_000, key: "k".into(), asked: Some(request()) };
+        let sealed = flows.seal_for_idp(&flow, "cookie").unwrap().unwrap();
+        assert!(sealed.len() < 1_000, "{}", sealed.len());
+        let opens = |cookie, now| flows.open_of_idp(&sealed, cookie, now);
+        assert_eq!(opens("cookie", now), Some(flow.clone()));
+        assert!(opens("cookie", now + IDP_GOOD - Duration::from_secs(1)).is_some());
+        for (cookie, now) in [("other", now), ("", now), ("cookie", now + IDP_GOOD), ("cookie", at(0))] {
+            assert_eq!(opens(cookie, now), None);
+        }
+        // Neither is the other, even by one key.
+        assert_eq!(flows.open(&sealed, "cookie", now), None);
+        let asked = flows.seal(&request(), "cookie").unwrap();
+        assert_eq!(flows.open_of_idp(&asked, "cookie", now), None);
+        let long = AuthorizationRequest { state: Some("s".repeat(LONGEST_FOR_IDP)), ..request() };
+        let long = IdpFlow { asked: Some(long), ..flow };
+        assert_eq!(flows.seal_for_idp(&long, "cookie"), Ok(None));
     }
 
     #[test]

@@ -338,7 +338,7 @@ impl Record {
         let line = line.opt("token_name", principal.token_name().map(|name| &**name));
         // Of a token, its name says it.
         let line = match principal {
-            Principal::User(_) | Principal::Tenant(_) | Principal::Foreign(_) => {
+            Principal::User(_) | Principal::Tenant(_) | Principal::Foreign(_) | Principal::Idp(_) => {
                 line.text("principal", &principal.to_string())
             }
             Principal::Nobody | Principal::Token(_) => line,

@@ -10,6 +10,7 @@ mod page;
 mod passing_on;
 mod shown;
 mod sign_in;
+mod to_idp;
 mod trouble;
 
 pub use self::{
@@ -18,7 +19,8 @@ pub use self::{
     page::{Form, Page},
     passing_on::{Outcome, PassingOn, passing_on},
     shown::{Moment, Shown},
-    sign_in::{NotSignedIn, SignIn, sign_in},
+    sign_in::{Asks, NotSignedIn, SignIn, sign_in},
+    to_idp::{ToIdp, to_idp},
     trouble::{Trouble, WayOn, trouble},
 };
 

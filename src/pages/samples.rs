@@ -21,10 +21,23 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         gateway: GATEWAY,
         form: FORM,
         name,
+        idp: None,
+        asks: None,
+        has_users: true,
         has_tokens: true,
         is_by_token: false,
         failure,
     };
+    let asks = Asks {
+        client: Shown::name("Claude"),
+        redirect_target: RedirectTarget::Site(Shown::text("claude.ai")),
+        identified: Identified::Site(Shown::text("claude.ai")),
+        scope: Some(Shown::text("mcp offline_access")),
+    };
+    let by_idp = SignIn { idp: Some(Shown::name("Google")), asks: Some(asks), ..to_sign_in("", None) };
+    let provider =
+        Url::parse("https://accounts.google.com/o/oauth2/v2/auth?client_id=gate&state=state").unwrap();
+    let to_provider = ToIdp { gateway: GATEWAY, host: Shown::text("accounts.google.com"), target: &provider };
     let [docs, db, tickets] = ["docs", "db", "tickets"].map(Shown::name);
     let whole = [
         ScopeChoice { value: "mcp", meaning: ScopeMeaning::All, is_checked: true },
@@ -167,6 +180,8 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
     vec![
         ("sign-in", sign_in(&to_sign_in("", None))),
         ("sign-in-refused", sign_in(&to_sign_in("alice", Some(NotSignedIn::Wrong)))),
+        ("sign-in-idp", sign_in(&by_idp)),
+        ("to-idp", to_idp(&to_provider)),
         ("consent", consent(&of_site)),
         ("consent-unverified", consent(&of_stranger)),
         ("passing-on", passing_on(&to_site)),

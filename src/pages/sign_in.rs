@@ -5,7 +5,11 @@ use std::fmt;
 use askama::Template;
 use http::StatusCode;
 
-use super::page::{Form, Page};
+use super::{
+    consent::{Identified, RedirectTarget},
+    page::{Form, Page},
+    shown::Shown,
+};
 
 /// What the page has.
 #[derive(Template)]
@@ -17,12 +21,31 @@ pub struct SignIn<'a> {
     pub form: Form<'a>,
     /// The name that was tried, for the next try.
     pub name: &'a str,
+    /// What the identity provider is called, if there is one.
+    pub idp: Option<Shown<'a>>,
+    /// The program that waits, as it is to be known before anybody is sent to the identity provider.
+    pub asks: Option<Asks<'a>>,
+    /// There are users who can sign in by a password.
+    pub has_users: bool,
     /// There are tokens by which somebody can sign in.
     pub has_tokens: bool,
     /// The last try was one with a token.
     pub is_by_token: bool,
     /// Why the last try did not succeed.
     pub failure: Option<NotSignedIn>,
+}
+
+/// A program that asks to be let in. Nothing of it depends on which servers there are, as nobody has logged in.
+#[derive(Debug, Clone, Copy)]
+pub struct Asks<'a> {
+    /// How it calls itself.
+    pub client: Shown<'a>,
+    /// Where the answer goes.
+    pub redirect_target: RedirectTarget<'a>,
+    /// What is known about it.
+    pub identified: Identified<'a>,
+    /// What it asks for, in its own words; `None`: it does not say.
+    pub scope: Option<Shown<'a>>,
 }
 
 /// Why nobody is signed in. It says nothing about who there is.

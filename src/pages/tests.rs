@@ -28,6 +28,9 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
             gateway: text,
             form: form(text),
             name: text,
+            idp: None,
+            asks: None,
+            has_users: true,
             has_tokens: true,
             is_by_token: failure.is_none(),
             failure,
@@ -63,6 +66,21 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
             resource: shown,
         };
         ("consent", consent(&view))
+    });
+    let by_idp = redirect_targets.into_iter().zip(who).map(|(redirect_target, identified)| {
+        let scope = redirect_target.is_site().then_some(shown);
+        let view = SignIn {
+            gateway: text,
+            form: form(text),
+            name: text,
+            idp: Some(shown),
+            asks: Some(Asks { client: shown, redirect_target, identified, scope }),
+            has_users: redirect_target.is_site(),
+            has_tokens: true,
+            is_by_token: false,
+            failure: None,
+        };
+        ("sign in", sign_in(&view))
     });
     let mut target = Url::parse("https://app.example/callback").unwrap();
     target.query_pairs_mut().append_pair("state", text);
@@ -118,7 +136,16 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
         };
         ("connections", connections(&view))
     });
-    sign_ins.into_iter().chain(consents).chain(passed).chain(troubles).chain(dashboards).collect()
+    let to_idp = ("to the provider", to_idp(&ToIdp { gateway: text, host: shown, target: &target }));
+    let by_idp = by_idp.chain([to_idp]);
+    sign_ins
+        .into_iter()
+        .chain(by_idp)
+        .chain(consents)
+        .chain(passed)
+        .chain(troubles)
+        .chain(dashboards)
+        .collect()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod foreign_tokens;
 mod loss;
 mod own_tokens;
+mod people;
 
 use std::{
     cell::RefCell,
@@ -24,6 +25,7 @@ use crate::{
     identity::{
         Admission, Caller, Identity, Principal, Proof, Standing,
         foreign::{keys::IssuerKeys, source::Source},
+        idp::Idp,
         login::{Logins, access_token, fingerprint::Fingerprint, opened_tokens::OpenedTokens, session_token},
         presented::{Claim, Presented},
         token_table::TokenTable,
@@ -59,6 +61,10 @@ pub struct Live {
     asked_claims: Arc<BTreeSet<String>>,
     /// Where their keys come from.
     issuer_source: Arc<dyn Source>,
+    /// The identity provider, if there is one. It survives reloads that leave it as it was.
+    idp: Option<Idp>,
+    /// What grants know it by, once that was asked for.
+    idp_fingerprint: OnceLock<Fingerprint>,
     /// Everybody whom the config names: each credential of a token, in the order of the table, then each user. A caller's slot
     /// is an index into them.
     pub callers: Vec<CallerEntry>,
@@ -183,9 +189,9 @@ impl Live {
             let kept = previous.and_then(|live| live.entries.get(&*server.name));
             let before = previous.and_then(|live| live.past_callers.get(&*server.name)).cloned();
             // Of those whom others vouch for, nobody knows how many there are.
-            let before = match snapshot.issuers.is_empty() {
-                true => before.unwrap_or_default(),
-                false => PastCallers::Several,
+            let before = match snapshot.admits_unnamed() {
+                false => before.unwrap_or_default(),
+                true => PastCallers::Several,
             };
             let policy = Policy { servers: server, now: None, admin_sees_all: snapshot.admin_sees_all };
             let entry =
@@ -218,6 +224,10 @@ impl Live {
             kept.unwrap_or_else(|| IssuerKeys::new(Arc::clone(issuer), Arc::clone(&issuer_source)))
         };
         let issuers = snapshot.issuers.iter().map(keys_of).collect();
+        let idp = snapshot.oauth.as_ref().and_then(|oauth| oauth.idp.as_ref()).map(|config| {
+            let kept = previous.and_then(|live| live.idp.as_ref()?.of_reload(config));
+            kept.unwrap_or_else(|| Idp::new(Arc::clone(config), Arc::clone(&issuer_source)))
+        });
         let asked_claims = snapshot.assignments.iter().flat_map(|of| of.condition.claims());
         let asked_claims = asked_claims.map(str::to_owned).collect();
         let has_decoys = identities.iter().any(|identity| identity.is_decoy);
@@ -232,6 +242,8 @@ impl Live {
             issuers,
             asked_claims: Arc::new(asked_claims),
             issuer_source,
+            idp,
+            idp_fingerprint: OnceLock::new(),
             ledger: Arc::clone(ledger),
             callers,
             by_principal,
@@ -352,13 +364,28 @@ impl Live {
     pub fn has_principal(&self, principal: &Principal, fingerprint: Fingerprint) -> bool {
         match principal {
             Principal::User(_) | Principal::Token(_) => self.slot_of_login(principal, fingerprint).is_some(),
+            Principal::Idp(_) => self.person(principal, fingerprint).is_some(),
             Principal::Nobody | Principal::Tenant(_) | Principal::Foreign(_) => false,
         }
     }
 
     /// The identity of somebody who logged in, and may still.
-    pub fn identity_of(&self, principal: &Principal, fingerprint: Fingerprint) -> Option<&Arc<Identity>> {
-        self.slot_of_login(principal, fingerprint).map(|slot| &self.callers[slot].identity)
+    pub fn identity_of(&self, principal: &Principal, fingerprint: Fingerprint) -> Option<Arc<Identity>> {
+        self.logged_in(principal, fingerprint).map(|(identity, _)| identity)
+    }
+
+    /// The same, with how the config knows them.
+    fn logged_in(
+        &self,
+        principal: &Principal,
+        fingerprint: Fingerprint,
+    ) -> Option<(Arc<Identity>, Standing)> {
+        if let Principal::Idp(name) = principal {
+            let person = self.person(principal, fingerprint)?;
+            return Some((Arc::new(person), self.standing_of_person(name)));
+        }
+        let slot = self.slot_of_login(principal, fingerprint)?;
+        Some((Arc::clone(&self.callers[slot].identity), Standing::Named(slot)))
     }
 
     /// The slot of what somebody logged in with, if it is still good.
@@ -371,14 +398,20 @@ impl Live {
         self.slots_of(principal).iter().copied().find(is_same)
     }
 
-    /// A principal of the config, as the first of its credentials has it.
-    pub fn identity_named(&self, principal: &Principal) -> Option<&Arc<Identity>> {
-        self.first_of(principal).map(|entry| &entry.identity)
+    /// A principal of the config, as the first of its credentials has it, or of its identity provider.
+    pub fn identity_named(&self, principal: &Principal) -> Option<Arc<Identity>> {
+        match principal {
+            Principal::Idp(_) => self.person_named(principal).map(Arc::new),
+            _ => self.first_of(principal).map(|entry| Arc::clone(&entry.identity)),
+        }
     }
 
-    /// Whom a principal of the config counts for.
-    pub fn owner_of(&self, principal: &Principal) -> Option<&Arc<Owner>> {
-        self.first_of(principal).map(|entry| &entry.owner)
+    /// Whom such a principal counts for.
+    pub fn owner_of(&self, principal: &Principal) -> Option<Arc<Owner>> {
+        match principal {
+            Principal::Idp(name) => Some(self.ledger.owner(OwnerName::Idp(Arc::clone(name)))),
+            _ => self.first_of(principal).map(|entry| Arc::clone(&entry.owner)),
+        }
     }
 
     /// Its first credential. Whoever found a decoy that has its name is somebody else.

@@ -363,7 +363,7 @@ fn a_name_counts_as_its_tokens_do_and_not_as_a_decoy_among_them() {
     let (identity, owner) = (live.identity_named(&ci).unwrap(), live.owner_of(&ci).unwrap());
     let [of_decoy, of_token] = live.slots_of(&ci) else { panic!("two of one name") };
     assert!(live.callers[*of_decoy].identity.is_decoy && !identity.is_decoy);
-    assert!(Arc::ptr_eq(owner, &live.callers[*of_token].owner));
+    assert!(Arc::ptr_eq(&owner, &live.callers[*of_token].owner));
     let bait = Principal::Token("bait".into());
     assert!(live.identity_named(&bait).is_none() && live.owner_of(&bait).is_none());
 }

@@ -2,6 +2,8 @@
 
 mod live;
 mod password;
+pub mod recheck;
+mod rechecks;
 mod stranger_turns;
 mod worker;
 
@@ -13,6 +15,7 @@ use std::sync::{
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{Semaphore, watch};
 
+use self::rechecks::Rechecks;
 pub use self::{
     live::{CallerEntry, CountedCredential, Live, LoginUser},
     worker::{Evictable, Worker},
@@ -50,6 +53,8 @@ pub struct GatewayState {
     pub logins: Arc<Logins>,
     /// Clients of the gateway as an authorization server.
     pub clients: Clients,
+    /// Whom the identity provider is being asked about.
+    pub rechecks: Rechecks,
     /// Who has how much of what the gateway has.
     pub ledger: Arc<Ledger>,
     /// What was in use, so that memory is given back.
@@ -76,6 +81,7 @@ impl GatewayState {
             logins: Arc::clone(&live.logins),
             live: ArcSwap::from_pointee(live),
             clients: Clients::default(),
+            rechecks: Rechecks::default(),
             ledger,
             memory: Memory::default(),
             connections: Connections::new(max_connections, SPARE_CONNECTIONS, per_address),

@@ -44,6 +44,7 @@ mod head;
 mod held_bytes;
 mod hung_files;
 mod identity;
+mod idp;
 mod inline;
 mod issuers;
 mod keep_alive;

@@ -54,6 +54,7 @@ const SERVER_OR_TOOL: &[&str] = &["server", "tool"];
 const AUTH: &[&str] = &["auth"];
 const CLIENT: &[&str] = &["client"];
 const TOKEN: &[&str] = &["token"];
+const IDP: &[&str] = &["idp"];
 const ISSUER: &[&str] = &["issuer"];
 const ASSIGNMENT: &[&str] = &["assignment"];
 const CONDITION: &[&str] = &["condition"];
@@ -115,7 +116,7 @@ static TABLE: &[Meaning] = &[
         ROOT_OR_PROXY,
         "oauth masteroauth oidc idp",
         "",
-        "is in `proxy.auth` here: `\"kind\": \"oauth\"`, by which the gateway's own users log in",
+        "is in `proxy.auth` here: `\"kind\": \"oauth\"`, by which the gateway's own users log in, or those of an `idp`",
     ),
     way(
         ROOT_OR_PROXY,
@@ -349,12 +350,36 @@ static TABLE: &[Meaning] = &[
     ),
     way(
         AUTH,
-        "idp googleclientid googleclientsecret googleredirecturi clientid clientsecret redirecturi alloweddomains \
-         allowedorgs idjag oauth oidc provider sessionsecret",
-        "",
-        "logins at an identity provider are not supported yet; remove it, and name those who log in under `users`, or take the tokens \
-         that clients have from the provider by `issuers`",
+        "clientid clientsecret redirecturi allowedorgs oauth oidc provider discoveryurl tenantid google github azure entra",
+        "idp",
+        "is in `idp` here: { \"provider\": \"google\", \"clientId\": \"…\", \"clientSecret\": { \"$env\": \"SECRET\" } }",
     ),
+    key(AUTH, "alloweddomain domains emaildomains hosteddomain hd", "allowedDomains"),
+    way(AUTH, "idjag", "", "grants of others for clients (ID-JAG) are not supported yet; remove it"),
+    way(
+        AUTH,
+        "sessionsecret",
+        "",
+        "the cookies of the pages have keys of their own, of `jwtSecret`; remove it",
+    ),
+    way(
+        IDP,
+        "alloweddomains domains emaildomains hosteddomain hd",
+        "",
+        "is `allowedDomains` beside `idp` here",
+    ),
+    key(IDP, "type kind name", "provider"),
+    key(IDP, "id appid applicationid", "clientId"),
+    key(IDP, "secret apppassword", "clientSecret"),
+    key(IDP, "redirecturl callbackurl callback callbackuri", "redirectUri"),
+    key(IDP, "tenant directoryid", "tenantId"),
+    key(IDP, "orgs organizations organisations org", "allowedOrgs"),
+    key(IDP, "discovery wellknown metadataurl configurationurl", "discoveryUrl"),
+    key(IDP, "iss issuerurl", "issuer"),
+    key(IDP, "authurl authorizeurl authorizationendpoint", "authorizationUrl"),
+    key(IDP, "tokenendpoint", "tokenUrl"),
+    key(IDP, "userinfo userinfoendpoint", "userInfoUrl"),
+    key(IDP, "scope", "scopes"),
     way(
         AUTH,
         "audience audiences jwks jwksuri jwksurl jwt jwts trustedissuers tokenissuers",

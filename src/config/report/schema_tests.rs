@@ -75,6 +75,9 @@ fn base(object: &Object) -> Json {
             json!({ "passwordHash": "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA" })
         }
         "issuer" => json!({ "issuer": "https://login.h", "audiences": ["a"] }),
+        "idp" => {
+            json!({ "provider": "oidc", "clientId": "a", "issuer": "https://login.i", "tenantId": "t", "allowedOrgs": ["o"] })
+        }
         "assignment" => json!({ "if": { "claim": "groups", "has": "eng" } }),
         "condition" => json!({ "claim": "groups", "has": "eng" }),
         "admin" => json!({ "addr": "127.0.0.1:9090" }),
@@ -93,7 +96,7 @@ fn config_with(path: &str, change: impl FnOnce(&mut Json)) -> Json {
     let tokens = json!({ "dev": "token-of-dev-alone", "ci": "token-of-ci-alone" });
     let mut config = json!({ "proxy": base(known("proxy").expect("known")), "mcpServers": {} });
     let issuers = json!({ "text": { "issuer": "https://login.text", "audiences": ["a"] } });
-    config["proxy"]["auth"] = json!({ "tokens": tokens, "issuers": issuers });
+    config["proxy"]["auth"] = json!({ "tokens": tokens, "issuers": issuers, "allowedDomains": ["h"] });
     let (mut here, mut parent) = (&mut config, String::new());
     for segment in path.split('.').filter(|segment| !segment.is_empty()) {
         let name = segment.trim_end_matches("[]");
@@ -231,14 +234,16 @@ fn is_beyond_a_schema(object: &Object, key: &Key, value: &Json) -> bool {
         // Grammars of their own.
         ("proxy" | "admin", "addr") | ("proxy", "baseUrl") | ("server", "url") => true,
         ("issuer", "issuer" | "jwksUrl") => true,
+        ("idp", "issuer" | "redirectUri") | ("auth", "googleRedirectUri") => true,
+        ("idp", "discoveryUrl" | "authorizationUrl" | "tokenUrl" | "userInfoUrl") => true,
         ("auth", "issuer" | "registration") | ("client", "redirectUris") => true,
         ("proxy", "allowedHosts" | "allowedOrigins" | "trustedProxies") | ("rateLimits", "allow") => true,
         // Files have to be there, and what they are for.
         _ if matches!(key.kind, ValueKind::Path) => true,
         // A pattern knows no size.
         _ if matches!(key.kind, ValueKind::Duration(_)) && *value == "0" => true,
-        // A duration has no most of its own.
-        ("issuer", "leeway") => true,
+        // A duration has no most of its own, and no least that is longer than a second.
+        ("issuer", "leeway") | ("idp", "recheck") => true,
         // It depends on other keys.
         ("issuer", "audiences") => *value == json!([]),
         ("assignment", "if") => *value == json!({}),
@@ -359,6 +364,10 @@ fn the_full_example_has_every_key() {
         ("tls", "cert", "stands in place of `selfSigned`"),
         ("tls", "key", "stands in place of `selfSigned`"),
         ("sessions", "maxPerUser", "is the same as `limits.perCaller.sessions`"),
+        ("auth", "googleClientId", "is the same as a key of `idp`"),
+        ("auth", "googleClientSecret", "is the same as a key of `idp`"),
+        ("auth", "googleRedirectUri", "is the same as a key of `idp`"),
+        ("idp", "issuer", "is known of all providers but \"oidc\""),
     ];
     let full = document(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/full.json")));
     let mut found = Vec::new();

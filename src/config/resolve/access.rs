@@ -272,7 +272,7 @@ pub(crate) fn warn_of_access(
     servers: &[Server],
     auth: &Auth,
 ) {
-    let has_issuers = !auth.issuers.known.is_empty();
+    let has_issuers = !auth.issuers.known.is_empty() || auth.idp.has_people();
     let has_callers =
         auth.credentials.iter().any(|held| !held.decoy) || !auth.users.known.is_empty() || has_issuers;
     if !has_callers && servers.iter().any(|server| server.access != Access::Public) {

@@ -21,6 +21,14 @@ impl KnownNames {
         Self { set: all.iter().cloned().collect(), all: Some(all) }
     }
 
+    /// With one more, if they could be read.
+    pub(super) fn and(self, more: Option<Arc<str>>) -> Self {
+        match self.all {
+            Some(all) => Self::of(all.into_iter().chain(more).collect()),
+            None => self,
+        }
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Arc<str>> {
         self.set.get(name)
     }

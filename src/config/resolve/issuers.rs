@@ -18,6 +18,7 @@ use crate::config::{
     resolve::{
         bind,
         callers::{KnownNames, caller_limits, words},
+        idp::ReadIdp,
         oauth,
     },
     rule_lines::RuleOf,
@@ -35,6 +36,8 @@ pub(crate) struct ReadIssuers {
     pub(crate) are_clear: bool,
     /// The same of assignments.
     pub(crate) are_assignments_clear: bool,
+    /// Whether people log in by an identity provider.
+    has_idp: bool,
     /// The places of those that have no `audiences`.
     without_audiences: Vec<Location>,
 }
@@ -47,7 +50,7 @@ impl ReadIssuers {
 
     /// The roles that somebody may have, of whom these issuers know.
     pub(crate) fn roles(&self) -> Vec<String> {
-        let of_some = self.assignments.iter().filter(|_| !self.known.is_empty());
+        let of_some = self.assignments.iter().filter(|_| self.has_idp || !self.known.is_empty());
         of_some.flat_map(|assignment| &assignment.roles).cloned().collect()
     }
 }
@@ -56,24 +59,27 @@ impl ReadIssuers {
 pub(super) fn read(
     cx: &mut Context<'_>,
     auth: &Fields<'_>,
+    idp: &ReadIdp,
     servers: &[&str],
     tag_limits: &mut Vec<(Location, Vec<String>)>,
 ) -> ReadIssuers {
-    let mut read = ReadIssuers::none();
+    let mut read = ReadIssuers { has_idp: idp.has_people(), ..ReadIssuers::none() };
     let mut names = KnownNames::of(Vec::new());
     read.are_clear = auth.has("issuers") || !auth.has_unknown();
     read.are_assignments_clear = auth.has("assign") || !auth.has_unknown();
     if let Some(node) = auth.get("issuers") {
         let what = "an object with a name for each issuer, as in { \"corp\": { \"issuer\": \"https://login.corp.example\" } }";
         match node.map_as(cx, what) {
-            Some(entries) => names = KnownNames::of(read_issuers(cx, &entries, &mut read)),
+            Some(entries) => names = KnownNames::of(read_issuers(cx, &entries, idp, &mut read)),
             None => (names, read.are_clear) = (KnownNames::default(), false),
         }
     }
     if let Some(node) = auth.get("assign") {
         let key = auth.key("assign");
-        if auth.lacks(&["issuers"]) {
-            let message = "has no effect, because there are no `issuers` whose tokens it could be for; add one, or remove it";
+        if idp.is_there {
+            names = names.and(idp.name());
+        } else if auth.lacks(&["issuers"]) {
+            let message = "has no effect, because there are no `issuers` whose tokens it could be for, and no `idp`; add one, or remove it";
             cx.notice(&key, message);
         }
         for rule in [Rule::OwnRoles, Rule::OwnServers, Rule::OwnTags] {
@@ -98,11 +104,19 @@ pub(super) fn refuse_without_audience(cx: &mut Context<'_>, read: &ReadIssuers, 
 }
 
 /// Reads all issuers, and says which names there are.
-fn read_issuers(cx: &mut Context<'_>, entries: &Fields<'_>, read: &mut ReadIssuers) -> Vec<Arc<str>> {
+fn read_issuers(
+    cx: &mut Context<'_>,
+    entries: &Fields<'_>,
+    idp: &ReadIdp,
+    read: &mut ReadIssuers,
+) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> = Vec::new();
     for (name, key, node) in entries.entries() {
         let name: Arc<str> = name.into();
         names.push(Arc::clone(&name));
+        if idp.name().is_some_and(|of_idp| of_idp == name) {
+            cx.error(&key, "is also what `assign` calls the people of `idp`; rename it");
+        }
         let issuer = cx.whole(|cx| {
             if user_name_fault(&name).is_some() {
                 let message = "an issuer needs a name of 1 to 128 characters on one line, without a colon, blanks at its ends and \

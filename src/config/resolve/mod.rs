@@ -6,6 +6,7 @@ mod audit;
 pub(crate) mod bind;
 pub(crate) mod callers;
 pub(super) mod command;
+pub(crate) mod idp;
 pub(crate) mod inline;
 pub(crate) mod issuers;
 pub(crate) mod limits;
@@ -95,6 +96,7 @@ fn snapshot(
             issuers: auth.issuers.are_clear.then(|| auth.issuers.known.clone()),
             assignments: auth.issuers.are_assignments_clear.then(|| auth.issuers.assignments.clone()),
             clients: auth.oauth.remaining_clients().map(<[_]>::to_vec),
+            idp: auth.idp.remaining(),
             admin_sees_all: auth.may_admin_see_all,
             schemes: auth.may_schemes,
             servers: of_servers.map(|servers| servers.remaining.clone()),
@@ -110,6 +112,9 @@ fn snapshot(
         issuers::refuse_without_audience(cx, &auth.issuers, has_base);
         let callers = (auth.names_callers(), !auth.issuers.known.is_empty());
         of_oauth = oauth::resolve(cx, proxy, &auth.oauth, callers, base.as_ref(), settings);
+        if let Some(of_oauth) = &mut of_oauth {
+            of_oauth.idp = idp::resolve(cx, &auth.idp, &of_oauth.base);
+        }
     }
     let (server_fields, servers, mut snapshot) = (server_fields?, servers?, settings?);
     if cx.failed() {

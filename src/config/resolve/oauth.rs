@@ -58,13 +58,15 @@ impl ReadOauth {
     }
 }
 
+/// Whether it is `"kind": "oauth"`.
+pub(super) fn is_on(auth: &Fields<'_>, is_ours: bool) -> bool {
+    let kind = auth.get("kind").and_then(|node| node.literal());
+    is_ours && kind.is_some_and(|kind| kind.eq_ignore_ascii_case("oauth"))
+}
+
 /// Reads the keys, whatever the kind is. `is_ours`: whether it is one that there is.
 pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_ours: bool) -> ReadOauth {
-    let is_on = is_ours
-        && auth
-            .get("kind")
-            .and_then(|node| node.literal())
-            .is_some_and(|kind| kind.eq_ignore_ascii_case("oauth"));
+    let is_on = is_on(auth, is_ours);
     if is_ours && !is_on {
         for name in KEYS.into_iter().filter(|name| auth.has(name)) {
             cx.notice(
@@ -93,6 +95,7 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_ours: bool) -> Re
         },
         offers_tags: auth.bool(cx, "scopeValidation").unwrap_or(true),
         clients: clients(cx, auth, &schemes),
+        idp: None,
         redirect_schemes: schemes,
     };
     if config.advertise_tags && !config.offers_tags {
@@ -130,9 +133,9 @@ pub(super) fn resolve(
     }
     if !has_callers {
         let message = match has_issuers {
-            false => "needs somebody who can log in; add `users`, or `tokens`",
+            false => "needs somebody who can log in; add `users`, `tokens`, or an `idp`",
             true => {
-                "needs somebody who can log in; add `users`, or `tokens`, or write \"bearer_token\": who comes with a token of one of \
+                "needs somebody who can log in; add `users`, `tokens`, or an `idp`, or write \"bearer_token\": who comes with a token of one of \
                  `issuers` does not log in here"
             }
         };

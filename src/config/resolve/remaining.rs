@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::config::{
     access::{Access, CallerLimits},
+    idp::IdpConfig,
     issuers::{Assignment, Issuer},
     oauth::{OauthClient, OauthConfig},
     schemes::Schemes,
@@ -27,6 +28,8 @@ pub struct Remaining {
     pub assignments: Option<Vec<Assignment>>,
     /// Every client of which the entry is known; `None` if that cannot be known.
     pub clients: Option<Vec<OauthClient>>,
+    /// The identity provider, if there is one; `None` if that, or whom it admits, cannot be known.
+    pub idp: Option<Option<Arc<IdpConfig>>>,
     /// Whether the role `admin` passes the rules of servers, unless it is certain that it does not.
     pub admin_sees_all: bool,
     /// Every server that is there, whatever is wrong with it; `None` if that cannot be known.
@@ -137,11 +140,17 @@ impl Remaining {
     }
 
     fn oauth(&self, old: &Arc<OauthConfig>) -> Arc<OauthConfig> {
-        let Some(known) = &self.clients else { return Arc::clone(old) };
-        let clients: Vec<_> = old.clients.iter().filter_map(|old| client(old, known)).collect();
-        match clients == old.clients {
+        let clients = match &self.clients {
+            Some(known) => old.clients.iter().filter_map(|old| client(old, known)).collect(),
+            None => old.clients.clone(),
+        };
+        let idp = match (&old.idp, &self.idp) {
+            (Some(old), Some(new)) => new.as_ref().and_then(|new| idp(old, new)),
+            (old, _) => old.clone(),
+        };
+        match clients == old.clients && idp == old.idp {
             true => Arc::clone(old),
-            false => Arc::new(OauthConfig { clients, ..(**old).clone() }),
+            false => Arc::new(OauthConfig { clients, idp, ..(**old).clone() }),
         }
     }
 
@@ -161,6 +170,27 @@ impl Remaining {
         let limits = old.limits.narrowed_by(&new.limits);
         Assignment { condition: old.condition.clone(), roles: common(&old.roles, &new.roles), limits }
     }
+}
+
+/// What is left of an identity provider: whom both admit. Another one knows others.
+fn idp(old: &Arc<IdpConfig>, new: &IdpConfig) -> Option<Arc<IdpConfig>> {
+    let is_it = old.provider == new.provider && old.issuer == new.issuer && old.client_id == new.client_id;
+    // An empty list admits everybody, so none must become empty.
+    let both = |old: &[String], new: &[String]| match (old.is_empty(), new.is_empty()) {
+        (_, true) => Some(old.to_vec()),
+        (true, false) => Some(new.to_vec()),
+        (false, false) => Some(common(old, new)).filter(|both| !both.is_empty()),
+    };
+    if !is_it {
+        return None;
+    }
+    let narrowed = IdpConfig {
+        allowed_domains: both(&old.allowed_domains, &new.allowed_domains)?,
+        allowed_orgs: both(&old.allowed_orgs, &new.allowed_orgs)?,
+        recheck: old.recheck.min(new.recheck),
+        ..IdpConfig::clone(old)
+    };
+    Some(if narrowed == **old { Arc::clone(old) } else { Arc::new(narrowed) })
 }
 
 /// What is left of a client. With another secret, the old one opens nothing; without one, it may be that it could not be read.

@@ -20,6 +20,7 @@ use crate::config::{
     report::{foreign, problem::Location, shown},
     resolve::{
         callers::{KnownNames, caller_limits, words},
+        idp::{self, ReadIdp},
         issuers::{self, ReadIssuers},
         oauth::{self, ReadOauth},
         schemes, tenants,
@@ -48,6 +49,8 @@ pub(crate) struct Auth {
     /// Every credential of which the token is known, whatever else is wrong with it.
     pub(crate) remaining: Vec<Credential>,
     pub(crate) users: ReadUsers,
+    /// `idp` and whom it admits.
+    pub(crate) idp: ReadIdp,
     /// `issuers` and `assign`.
     pub(crate) issuers: ReadIssuers,
     /// Whether `remaining` and `users` are all there is: no slip has hidden them, and they are of this kind of `auth`.
@@ -70,7 +73,8 @@ impl Auth {
     /// Whether anybody may be meant to log in, though nothing of what is said of them can be read.
     pub(crate) fn names_callers(&self) -> bool {
         let has_credential: HashSet<&str> = self.credentials.iter().map(|held| &*held.token_name).collect();
-        self.credentials.iter().any(|held| !held.decoy)
+        self.idp.has_people()
+            || self.credentials.iter().any(|held| !held.decoy)
             || self.users.names.all.as_deref().is_none_or(|names| !names.is_empty())
             || self.token_names.all.as_deref().is_none_or(|names| {
                 // One that is all decoys is meant to let nobody in.
@@ -87,6 +91,7 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
             token_names: none(),
             users: ReadUsers { names: none(), ..ReadUsers::default() },
             issuers: ReadIssuers::none(),
+            idp: ReadIdp::none(),
             is_clear: true,
             ..Auth::default()
         };
@@ -135,7 +140,8 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
     if let Some(tokens) = tenants.tokens {
         read_tokens(cx, &tokens, servers, &mut holders, &mut auth, true);
     }
-    auth.issuers = issuers::read(cx, &fields, servers, &mut auth.tag_limits);
+    auth.idp = idp::read(cx, &fields, oauth::is_on(&fields, is_ours));
+    auth.issuers = issuers::read(cx, &fields, &auth.idp, servers, &mut auth.tag_limits);
     schemes::warn(cx, &fields, on, auth.token_names.all.as_deref().unwrap_or_default());
     auth.oauth = oauth::read(cx, &fields, is_ours);
     auth.login_terms = fields.object(cx, "sessions").map(|sessions| {

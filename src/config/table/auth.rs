@@ -2,7 +2,7 @@
 
 use super::{
     callers::{ROLES, SERVERS, TAGS, USER_NAMES},
-    issuers, oauth, secs,
+    idp, issuers, oauth, secs,
 };
 use crate::config::snapshot::LoginTerms;
 use crate::config::table::key::{
@@ -59,6 +59,11 @@ pub(in crate::config) static AUTH: Object = Object {
             "People, by the name that they give beside their password: 1 to 128 bytes, on one line, without `:`, blanks at the ends or what nobody sees. See \
              [users](users.md).",
         ),
+        idp::IDP,
+        idp::ALLOWED_DOMAINS,
+        idp::GOOGLE_CLIENT_ID,
+        idp::GOOGLE_CLIENT_SECRET,
+        idp::GOOGLE_REDIRECT_URI,
         issuers::ISSUERS,
         issuers::ASSIGN,
         key("sessions", ValueKind::Object(&LOGINS), Empty, "How long [logins](users.md#how-long-a-login-lasts) of users last."),
@@ -154,7 +159,11 @@ static ENCRYPTION_KEY: ValueKind = ValueKind::Secret(r"^([\s\S]{32}|base64:[A-Za
 static KINDS: Words = Words {
     words: &[
         Word("bearer_token", &[], "by a token that they were given"),
-        Word("oauth", &[], "so too, and by one that the gateway issues to clients whose user logs in"),
+        Word(
+            "oauth",
+            &[],
+            "so too, and by one that the gateway issues to clients whose user logs in, by a password, a token or `idp`",
+        ),
     ],
     otherwise: "is no kind of auth; use \"bearer_token\" or \"oauth\"",
 };

@@ -24,7 +24,7 @@ pub(super) const ASSIGN: Key = key(
     "assign",
     ValueKind::List(&ASSIGNMENT_OBJECT),
     List(&[]),
-    "What those are given who come with a token of one of `issuers`. Entries whose condition holds add up. See \
+    "What those are given who come with a token of one of `issuers`, or log in by `idp`. Entries whose condition holds add up. See \
      [who may do what](identity.md#who-may-do-what).",
 )
 .examples(&[r#"[{ "if": { "email": "*@corp.example" }, "roles": ["dev"] }]"#]);
@@ -127,7 +127,7 @@ static ASSIGNMENT_OBJECT: ValueKind = ValueKind::Object(&ASSIGNMENT);
 
 pub(in crate::config) static ASSIGNMENT: Object = Object {
     name: "assignment",
-    doc: "What those are given who come with tokens of others and meet a condition.",
+    doc: "What those are given who come with tokens of others, or by `idp`, and meet a condition.",
     one_of: &[],
     keys: &[
         key("if", ValueKind::Object(&CONDITION), Required, "Whom it is for: all that is there has to hold.")
@@ -147,7 +147,7 @@ pub(in crate::config) static CONDITION: Object = Object {
             "issuer",
             ValueKind::Text(r"\S"),
             Means("any"),
-            "The name of one of `issuers`, of which the token has to be.",
+            "The name of one of `issuers`, of which the token has to be, or the `provider` of `idp`.",
         )
         .examples(&[r#""corp""#]),
         key(

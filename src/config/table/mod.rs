@@ -7,6 +7,7 @@
 
 mod auth;
 mod callers;
+mod idp;
 mod issuers;
 pub(crate) mod key;
 mod limits;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use self::server::INHERITED;
 pub(super) use self::{
     auth::{AUTH, SCHEMES, TENANTS, TOKEN, USER},
+    idp::IDP_OBJECT,
     issuers::{ALGORITHMS, ASSIGNMENT, CONDITION, ISSUER},
     oauth::CLIENT,
     proxy::ROOT,

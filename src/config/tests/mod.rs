@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod gateway;
+mod idp;
 mod inline;
 mod issuers;
 mod servers;
@@ -169,6 +170,7 @@ fn every_example_loads() {
             .var("TEAM_TOKEN", "token-of-the-team-alone")
             .var("OPS_TOKEN", "token-of-operations-alone")
             .var("DB_API_KEY", "key-of-the-database")
+            .var("IDP_SECRET", "secret-at-the-provider")
             .var("JWT_SECRET", "fedcba9876543210fedcba9876543210")
             .var("ENCRYPTION_KEY", "89abcdef0123456789abcdef01234567")
             .var("SESSION_KEY", "0123456789abcdef0123456789abcdef");

@@ -13,7 +13,7 @@ use http::Response;
 
 use super::{
     OauthRequest,
-    browser::{Authorization, Browser, no_key},
+    browser::{Authorization, Browser, Waiting, no_key},
     consent::decide,
     form::Form,
     places::{self, LONGEST_SCOPE},
@@ -82,7 +82,8 @@ pub(super) async fn answer(browser: &Browser<'_>) -> Result<Response<Payload>, E
         }
         _ => {
             let flow = browser.seal(&asked)?;
-            return browser.sign_in(Some(&flow), "", false, None);
+            let waiting = Waiting(Some((&flow, &asked)));
+            return browser.sign_in(waiting, "", false, None).await;
         }
     };
     decide(browser, &authorization, &login, has_prompt(&form, "none")).await

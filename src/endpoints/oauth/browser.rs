@@ -3,11 +3,12 @@
 use std::{cell::Cell, sync::Arc, time::SystemTime};
 
 use http::{HeaderValue, Response, StatusCode, header};
+use url::Url;
 
 use super::OauthRequest;
 use crate::{
     body::{Payload, response::empty},
-    config::{Level, RedirectTarget, Registration, is_same_redirect},
+    config::{IdpConfig, IdpProvider, Level, RedirectTarget, Registration, is_same_redirect},
     error::{Error, ErrorKind},
     identity::{
         Principal,
@@ -17,18 +18,19 @@ use crate::{
         },
     },
     oauth::{
-        Client, NotAClient, NotFound,
-        flow::{AuthorizationRequest, Flows, new_name},
+        Client, ClientKind, NotAClient, NotFound,
+        flow::{AuthorizationRequest, Flows, IdpFlow, new_name},
         is_refused_unread,
         registration::Registrar,
     },
     pages::{
-        self, Form, NotSignedIn, Page, Shown, SignIn, Trouble, WayOn,
+        self, Asks, Form, Identified, NotSignedIn, Page, Shown, SignIn, Trouble, WayOn,
         cookie::{Cookie, Reach},
         csrf::{Csrf, FormOf, Purpose as FormPurpose},
     },
     policy::decide::{Ask, ManageAsk},
     secret::Secret,
+    state::recheck::{Rechecked, recheck},
     upstream::document::{DocumentUrl, NotFetched},
 };
 
@@ -46,6 +48,10 @@ pub(super) struct Browser<'a> {
     /// The same, if somebody has just logged in.
     new_login: Option<Secret>,
 }
+
+/// What a client asks for that waits until somebody has signed in, if one does: as the forms carry it, and as it was read.
+#[derive(Clone, Copy)]
+pub(super) struct Waiting<'a>(pub(super) Option<(&'a str, &'a AuthorizationRequest)>);
 
 /// A client that asks for something, and whom the answer goes to.
 pub(super) struct Authorization<'a> {
@@ -76,7 +82,7 @@ impl<'a> Browser<'a> {
     pub(super) fn note(&self, login: &PageLogin) {
         if let Some(identity) = self.request.live.identity_of(&login.principal, login.fingerprint) {
             // There is one of them.
-            let _ = self.request.known.set(Arc::clone(identity));
+            let _ = self.request.known.set(identity);
         }
     }
 
@@ -84,6 +90,11 @@ impl<'a> Browser<'a> {
     pub(super) async fn login(&self) -> Result<Option<PageLogin>, Error> {
         let Some(cookie) = self.login_cookie() else { return Ok(None) };
         let found = self.grants()?.find_page(cookie, self.now).await.map_err(|_| Error::logins_not_kept())?;
+        if let Some(PageLogin { principal: principal @ Principal::Idp(_), .. }) = &found
+            && recheck(self.request.shared, self.request.live, principal).await == Rechecked::Unanswered
+        {
+            return Err(ErrorKind::Unavailable.with_cause("the identity provider has not answered for a day"));
+        }
         Ok(found.filter(|login| self.request.live.has_principal(&login.principal, login.fingerprint)))
     }
 
@@ -91,7 +102,7 @@ impl<'a> Browser<'a> {
     pub(super) fn is_admin(&self, login: &PageLogin) -> bool {
         let live = self.request.live;
         live.identity_of(&login.principal, login.fingerprint)
-            .is_some_and(|identity| live.decide(identity, &Ask::Manage(ManageAsk::Servers)).is_allow())
+            .is_some_and(|identity| live.decide(&identity, &Ask::Manage(ManageAsk::Servers)).is_allow())
     }
 
     /// The value of the login cookie, whatever it is worth.
@@ -138,6 +149,31 @@ impl<'a> Browser<'a> {
         Ok(self.flows()?.open(flow, &self.flow_cookie, self.now))
     }
 
+    fn idp_flows(&self) -> Result<Flows, Error> {
+        let key = self.request.shared.logins.key(Purpose::IdpLogin).map_err(|_| Error::logins_not_kept())?;
+        Flows::new(&key).map_err(no_key)
+    }
+
+    /// What this browser takes to the identity provider; `None` if no URL has room for it.
+    pub(super) fn seal_for_idp(&self, flow: &IdpFlow) -> Result<Option<String>, Error> {
+        self.sets_flow.set(true);
+        self.idp_flows()?.seal_for_idp(flow, &self.flow_cookie).map_err(no_key)
+    }
+
+    /// What it had taken there.
+    pub(super) fn open_of_idp(&self, state: &str) -> Result<Option<IdpFlow>, Error> {
+        Ok(self.idp_flows()?.open_of_idp(state, &self.flow_cookie, self.now))
+    }
+
+    /// What somebody is called who is logged in, or has let something in: a user by name, a token as one, somebody of the identity
+    /// provider as that calls them.
+    pub(super) fn account_name(&self, principal: &Principal) -> String {
+        match self.request.live.account(principal) {
+            Some(account) => account.display.to_string(),
+            None => shown_account(principal),
+        }
+    }
+
     fn csrf(&self) -> Result<Csrf, Error> {
         let key = self.request.shared.logins.key(Purpose::PageForm).map_err(|_| Error::logins_not_kept())?;
         Ok(Csrf::new([key]))
@@ -178,19 +214,50 @@ impl<'a> Browser<'a> {
         field.ok_or_else(Error::logins_not_kept)
     }
 
-    /// The page at which somebody signs in.
-    pub(super) fn sign_in(
+    /// The page at which somebody signs in. If they can do so elsewhere, it says which client waits: an identity provider answers
+    /// without a question where somebody is logged in already.
+    pub(super) async fn sign_in(
         &self,
-        flow: Option<&str>,
+        Waiting(waiting): Waiting<'_>,
         name: &str,
         is_by_token: bool,
         failure: Option<NotSignedIn>,
     ) -> Result<Response<Payload>, Error> {
+        let live = self.request.live;
         self.sets_flow.set(true);
+        let flow = waiting.map(|(flow, _)| flow);
+        let idp = live.idp().map(|idp| shown_idp(idp.config()));
+        let client = match waiting.filter(|_| idp.is_some()) {
+            Some((_, asked)) => match self.still_asked(asked).await? {
+                Ok((client, target)) => Some((client, target, asked)),
+                Err(page) => return Ok(page),
+            },
+            None => None,
+        };
+        let names = client.as_ref().map(|(client, target, _)| {
+            let host = DocumentUrl::parse(&client.id).map(|url| url.host().to_owned()).unwrap_or_default();
+            (target.name().to_string(), host)
+        });
+        let asks = client.as_ref().zip(names.as_ref()).map(|((client, target, asked), (name, host))| Asks {
+            client: Shown::name(&client.name),
+            redirect_target: shown_target(target, name),
+            identified: shown_client(client, host),
+            scope: Some(&*asked.scope).filter(|scope| !scope.trim().is_empty()).map(Shown::text),
+        });
         let csrf = self.csrf_field(FormPurpose::SignIn, None, flow)?;
         let form = Form { csrf: &csrf, flow };
-        let has_tokens = self.request.live.config.credentials.iter().any(|credential| !credential.is_tenant);
-        let view = SignIn { gateway: self.gateway(), form, name, has_tokens, is_by_token, failure };
+        let has_tokens = live.config.credentials.iter().any(|credential| !credential.is_tenant);
+        let view = SignIn {
+            gateway: self.gateway(),
+            form,
+            name,
+            idp: idp.as_deref().map(Shown::name),
+            asks,
+            has_users: live.has_logins(),
+            has_tokens,
+            is_by_token,
+            failure,
+        };
         Ok(self.show(pages::sign_in(&view)))
     }
 
@@ -388,11 +455,42 @@ pub(super) fn registrar(request: &OauthRequest<'_>) -> Result<Registrar, Error> 
 }
 
 /// A user by name, a token as one.
-pub(super) fn shown_account(principal: &Principal) -> String {
+fn shown_account(principal: &Principal) -> String {
     match principal {
         Principal::User(name) => name.to_string(),
         Principal::Token(name) => format!("the token {name}"),
-        Principal::Nobody | Principal::Tenant(_) | Principal::Foreign(_) => principal.to_string(),
+        Principal::Nobody | Principal::Tenant(_) | Principal::Foreign(_) | Principal::Idp(_) => {
+            principal.to_string()
+        }
+    }
+}
+
+/// A redirect target as people see it; `name` is what it is called.
+pub(super) fn shown_target<'n>(target: &RedirectTarget, name: &'n str) -> pages::RedirectTarget<'n> {
+    match target {
+        RedirectTarget::Site(_) => pages::RedirectTarget::Site(Shown::text(name)),
+        RedirectTarget::Loopback => pages::RedirectTarget::ThisComputer,
+        RedirectTarget::App(_) => pages::RedirectTarget::App(Shown::text(name)),
+    }
+}
+
+/// Who says what a client is; `host` is that of its id.
+pub(super) fn shown_client<'n>(client: &Client, host: &'n str) -> Identified<'n> {
+    match client.kind {
+        ClientKind::Config => Identified::Config,
+        ClientKind::Document => Identified::Site(Shown::text(host)),
+        ClientKind::Registered => Identified::Nobody,
+    }
+}
+
+/// What people call the identity provider.
+pub(super) fn shown_idp(config: &IdpConfig) -> String {
+    let host = || Url::parse(&config.issuer).ok()?.host_str().map(str::to_owned);
+    match config.provider {
+        IdpProvider::Google => "Google".into(),
+        IdpProvider::Github => "GitHub".into(),
+        IdpProvider::Azure => "Microsoft".into(),
+        IdpProvider::Oidc => host().unwrap_or_else(|| "your identity provider".into()),
     }
 }
 

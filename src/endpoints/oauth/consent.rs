@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::Response;
 
 use super::{
-    browser::{Authorization, Browser, shown_account},
+    browser::{Authorization, Browser, Waiting, shown_client, shown_target},
     places,
-    redirect::{Fault, shown_target},
+    redirect::Fault,
 };
 use crate::{
     body::Payload,
@@ -17,8 +17,8 @@ use crate::{
         login::grants::{Consent, NewCode, NoCode, PageLogin},
         scope::Scope,
     },
-    oauth::{ClientKind, flow::AuthorizationRequest},
-    pages::{self, Form, Identified, SCOPE_FIELD, ScopeChoice, ScopeMeaning, Shown, csrf::Purpose},
+    oauth::flow::AuthorizationRequest,
+    pages::{self, Form, SCOPE_FIELD, ScopeChoice, ScopeMeaning, Shown, csrf::Purpose},
     upstream::document::DocumentUrl,
 };
 
@@ -77,7 +77,7 @@ fn ask(
     let Authorization { client, asked, .. } = *authorization;
     let flow = browser.seal(asked)?;
     let csrf = browser.csrf_field(Purpose::Consent, Some(login), Some(&flow))?;
-    let account = shown_account(&login.principal);
+    let account = browser.account_name(&login.principal);
     let host = DocumentUrl::parse(&client.id).map(|url| url.host().to_owned()).unwrap_or_default();
     let redirect_target = authorization.redirect_target.name();
     let parts = Scope::parse(&asked.scope, browser.request.config.scope_tags).parts();
@@ -90,11 +90,7 @@ fn ask(
         account: Shown::name(account.strip_prefix("user:").unwrap_or(&account)),
         is_admin: browser.is_admin(login),
         redirect_target: shown_target(authorization.redirect_target, &redirect_target),
-        identified: match client.kind {
-            ClientKind::Config => Identified::Config,
-            ClientKind::Document => Identified::Site(Shown::text(&host)),
-            ClientKind::Registered => Identified::Nobody,
-        },
+        identified: shown_client(client, &host),
         servers: &servers,
         scopes: &scopes,
         form: Form { csrf: &csrf, flow: Some(&flow) },
@@ -138,7 +134,7 @@ pub(super) async fn answer_form(browser: &Browser<'_>) -> Result<Response<Payloa
     // Only this browser has it, and only for a while.
     let Some(asked) = browser.open(flow)? else { return Ok(browser.over()) };
     let Some(login) = browser.login().await? else {
-        return browser.sign_in(Some(flow), "", false, None);
+        return browser.sign_in(Waiting(Some((flow, &asked))), "", false, None).await;
     };
     if !browser.is_own_form(Purpose::Consent, Some(&login), Some(flow), form.get("csrf"))? {
         return Ok(browser.over());

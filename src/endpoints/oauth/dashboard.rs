@@ -2,7 +2,7 @@
 
 use http::Response;
 
-use super::browser::{Browser, shown_account};
+use super::browser::Browser;
 use crate::{
     body::Payload,
     config::Level,
@@ -44,7 +44,7 @@ pub(super) async fn show(browser: &Browser<'_>) -> Result<Response<Payload>, Err
         (None, 0)
     };
     let sign_out_csrf = browser.csrf_field(Purpose::SignOut, Some(&login), None)?;
-    let account = shown_account(&login.principal);
+    let account = browser.account_name(&login.principal);
     let own: Vec<_> = own.iter().filter_map(Row::shown).collect();
     let others: Option<Vec<_>> = others.as_ref().map(|others| others.iter().filter_map(Row::shown).collect());
     let did = request.asked().ok();
@@ -122,7 +122,7 @@ fn rows(
     let row = |(principal, summary): (Principal, GrantSummary)| {
         let object = object(&summary.shown_id, &principal.to_string());
         let csrf = browser.csrf_field(Purpose::Revoke, Some(login), Some(&object))?;
-        let account = shown_account(&principal);
+        let account = browser.account_name(&principal);
         Ok(Row { principal, summary, account, csrf })
     };
     grants.into_iter().map(row).collect()

@@ -5,6 +5,7 @@
 
 mod authorize;
 mod browser;
+mod callback;
 mod client_proof;
 mod consent;
 mod dashboard;
@@ -18,6 +19,7 @@ mod register;
 mod request;
 mod revoke;
 mod sign_in;
+mod signed_in;
 mod token;
 
 use http::Response;
@@ -42,6 +44,7 @@ pub async fn answer(request: &OauthRequest<'_>, endpoint: OauthEndpoint) -> Resu
         OauthEndpoint::NoMetadata => Err(ErrorKind::NotFound.into()),
         OauthEndpoint::Authorize
         | OauthEndpoint::LogIn
+        | OauthEndpoint::Callback
         | OauthEndpoint::Consent
         | OauthEndpoint::LogOut
         | OauthEndpoint::Dashboard
@@ -58,6 +61,7 @@ async fn answer_browser(
     let answered = match endpoint {
         OauthEndpoint::Authorize => authorize::answer(&browser).await,
         OauthEndpoint::LogIn => sign_in::answer(&mut browser).await,
+        OauthEndpoint::Callback => callback::answer(&mut browser).await,
         OauthEndpoint::Consent => consent::answer_form(&browser).await,
         OauthEndpoint::LogOut => dashboard::sign_out(&mut browser).await,
         OauthEndpoint::Dashboard => dashboard::show(&browser).await,

@@ -74,7 +74,7 @@ pub(super) fn reached(
     let scope = Scope::parse(&asked.scope, config.scope_tags);
     let (client_id, base) = (asked.client_id.as_str().into(), config.base.clone());
     let allowed = Some(Arc::new(Allowed { client_id, receiver: None, base, audience, scope }));
-    let client = Identity { allowed, ..Identity::clone(identity) };
+    let client = Identity { allowed, ..Identity::clone(&identity) };
     let names = live.servers.iter().map(|entry| &*entry.server.name);
     // At its own place, or as one of all servers.
     let may = |name: &&str| {

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use http::Response;
 use url::Url;
 
-use super::browser::{Authorization, Browser};
+use super::browser::{Authorization, Browser, shown_target};
 use crate::{
     body::Payload,
     config::{RedirectTarget, ScopeWord},
@@ -149,13 +149,4 @@ impl Redirect<'_> {
 fn is_at_host_of(target: &Url, base: &str) -> bool {
     let base = Url::parse(base);
     matches!(target.scheme(), "http" | "https") && base.is_ok_and(|base| base.host() == target.host())
-}
-
-/// A redirect target as people see it; `name` is what it is called.
-pub(super) fn shown_target<'n>(target: &RedirectTarget, name: &'n str) -> pages::RedirectTarget<'n> {
-    match target {
-        RedirectTarget::Site(_) => pages::RedirectTarget::Site(Shown::text(name)),
-        RedirectTarget::Loopback => pages::RedirectTarget::ThisComputer,
-        RedirectTarget::App(_) => pages::RedirectTarget::App(Shown::text(name)),
-    }
 }

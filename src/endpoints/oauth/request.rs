@@ -20,7 +20,7 @@ use crate::{
 /// A request to one of these endpoints. Its method is one of the table's, and its `Host` and `Origin` are.
 pub struct OauthRequest<'a> {
     /// State of the gateway.
-    pub shared: &'a GatewayState,
+    pub shared: &'a Arc<GatewayState>,
     /// The config of the moment in which all of it had come.
     pub live: &'a Arc<Live>,
     /// What that says of OAuth.

@@ -42,7 +42,7 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
             && let Some(identity) = request.live.identity_named(&principal)
         {
             // There is one of them.
-            let _ = request.known.set(Arc::clone(identity));
+            let _ = request.known.set(identity);
         }
     }
     Ok(empty(StatusCode::OK))

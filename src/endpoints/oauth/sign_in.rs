@@ -4,18 +4,15 @@ use http::Response;
 
 use super::{
     OauthRequest,
-    browser::{Authorization, Browser, no_key},
-    consent::decide,
+    browser::{Browser, Waiting},
+    callback,
     form::Form,
+    signed_in,
 };
 use crate::{
     body::Payload,
-    config::Level,
     error::{Error, ErrorKind},
-    identity::{
-        Principal,
-        login::{fingerprint::Fingerprint, grants::NotBegun, keys::NoKey},
-    },
+    identity::{Principal, login::fingerprint::Fingerprint},
     ledger::RateKey,
     pages::{NotSignedIn, csrf::Purpose},
     secret::Secret,
@@ -27,7 +24,7 @@ pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload
     if !request.is_post() {
         return match browser.login().await? {
             Some(_) => browser.lead_to("/oauth"),
-            None => browser.sign_in(None, "", false, None),
+            None => browser.sign_in(Waiting(None), "", false, None).await,
         };
     }
     let Ok(form) = request.form() else { return Ok(browser.over()) };
@@ -40,43 +37,23 @@ pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload
         Some(None) => return Ok(browser.over()),
         asked => asked.flatten(),
     };
+    match form.get("idp") {
+        Some("cancel") => return callback::cancel(browser, asked.as_ref()).await,
+        Some(_) => return callback::begin(browser, asked).await,
+        None => {}
+    }
     let is_by_token = form.get("token").is_some();
     let (principal, fingerprint) = match proved(request, &form).await? {
         Ok(proved) => proved,
         Err(failure) => {
-            return browser.sign_in(
-                flow,
-                form.get("username").unwrap_or_default(),
-                is_by_token,
-                Some(failure),
-            );
+            let name = form.get("username").unwrap_or_default();
+            let waiting = Waiting(flow.zip(asked.as_ref()));
+            return browser.sign_in(waiting, name, is_by_token, Some(failure)).await;
         }
     };
     let grants = browser.grants()?;
-    let begun = grants.begin_page(&principal, fingerprint, browser.now).await.map_err(|why| match why {
-        NotBegun::Full => ErrorKind::Unavailable.with_cause("there are as many logins as may be"),
-        NotBegun::NoRandomness => no_key(NoKey),
-        NotBegun::Down => Error::logins_not_kept(),
-    });
-    let (cookie, login, has_ended_another) = begun?;
-    if !request.shared.keeps_begun(login.grant, &principal, fingerprint, has_ended_another) {
-        return Err(ErrorKind::Unavailable.with_cause("the account changed while it was checked"));
-    }
-    // A new login has a new cookie, and what the old one began is over.
-    if let Some(old) = browser.login_cookie() {
-        let _ = grants.end_page(old).await;
-    }
-    let log = &request.shared.observer.log;
-    log.line(Level::Info, "Somebody signed in at the pages").display("principal", &principal).send();
-    browser.note(&login);
-    browser.sign_in_with(cookie.expose());
-    let Some(asked) = asked else { return browser.lead_to("/oauth") };
-    let (client, redirect_target) = match browser.still_asked(&asked).await? {
-        Ok(found) => found,
-        Err(page) => return Ok(page),
-    };
-    let authorization = Authorization { client: &client, redirect_target: &redirect_target, asked: &asked };
-    decide(browser, &authorization, &login, false).await
+    let begun = grants.begin_page(&principal, fingerprint, browser.now).await;
+    signed_in::go_on(browser, begun, asked).await
 }
 
 /// Who has the password, or the token, of a form.

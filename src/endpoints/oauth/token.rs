@@ -36,7 +36,10 @@ use crate::{
     },
     oauth::Client,
     observe::{Replay, TokenGrant},
-    state::Live,
+    state::{
+        Live,
+        recheck::{Rechecked, recheck},
+    },
 };
 
 /// What a client gets.
@@ -166,10 +169,16 @@ async fn refreshed(
     let Some(token) = RefreshToken::parse(text) else { return failed(request, Refusal::GRANT).map(Err) };
     let grants = grants(request)?;
     // Before it is used up.
-    if let Some(principal) = grants.principal_of(&token, KindTag::Client)
-        && let Some(owner) = live.owner_of(&principal)
-    {
-        (request.on_known)(owner)?;
+    if let Some(principal) = grants.principal_of(&token, KindTag::Client) {
+        if let Some(owner) = live.owner_of(&principal) {
+            (request.on_known)(&owner)?;
+        }
+        // Whoever is gone has no grant any more.
+        if matches!(principal, Principal::Idp(_))
+            && recheck(request.shared, live, &principal).await == Rechecked::Unanswered
+        {
+            return Err(ErrorKind::Unavailable.with_cause("the identity provider has not answered for a day"));
+        }
     }
     let asked = RefreshRequest {
         base: Arc::clone(&config.base),
@@ -254,7 +263,7 @@ fn replayed(request: &OauthRequest<'_>, principal: &Principal, replay: Replay) {
     request.shared.note_change();
     if let Some(identity) = request.live.identity_named(principal) {
         // There is one of them.
-        let _ = request.replayed.set((Arc::clone(identity), replay));
+        let _ = request.replayed.set((identity, replay));
     }
     request.shared.observer.log.line(Level::Warn, msg).display("principal", principal).send();
 }
@@ -277,7 +286,7 @@ fn tokens(request: &OauthRequest<'_>, given: &Given) -> Result<Response<Payload>
     };
     if let Some(identity) = live.identity_named(&issued.principal) {
         // There is one of them.
-        let _ = request.known.set(Arc::clone(identity));
+        let _ = request.known.set(identity);
     }
     let access_token = shared.logins.seal_access(&claims).map_err(no_key)?;
     let mut body = json!({

@@ -28,20 +28,40 @@ pub struct VerifiedJwt {
 impl VerifiedJwt {
     /// Whether this token of `issuer` meets a condition of `assign`: all that is there holds.
     pub fn meets(&self, condition: &Condition, issuer: &Issuer) -> bool {
+        // In the tenant that the config names, its administrators give addresses.
+        let said =
+            Said { claims: &self.claims, by: &issuer.name, gives_addresses: issuer.tenant_id.is_some() };
+        said.meets(condition)
+    }
+}
+
+/// What somebody says of somebody else.
+#[derive(Debug, Clone, Copy)]
+pub struct Said<'a> {
+    /// What.
+    pub claims: &'a Map<String, Value>,
+    /// What the config calls who says it.
+    pub by: &'a str,
+    /// Whether an address counts of which it is not said whether it is verified.
+    pub gives_addresses: bool,
+}
+
+impl Said<'_> {
+    /// Whether it meets a condition of `assign`: all that is there holds.
+    pub fn meets(&self, condition: &Condition) -> bool {
         let Condition { issuer: of, email, claim } = condition;
-        of.as_ref().is_none_or(|name| *name == issuer.name)
-            && email.as_ref().is_none_or(|pattern| {
-                self.email(issuer).is_some_and(|address| is_address_of(&address, pattern))
-            })
-            && claim.as_ref().is_none_or(|(name, text)| self.has(name, text, issuer))
+        of.as_ref().is_none_or(|name| **name == *self.by)
+            && email
+                .as_ref()
+                .is_none_or(|pattern| self.email().is_some_and(|address| is_address_of(&address, pattern)))
+            && claim.as_ref().is_none_or(|(name, text)| self.has(name, text))
     }
 
-    /// The address, in lower case, if it is known to be theirs. An issuer with tenants says nothing of that: in the tenant that the
-    /// config names, its administrators give addresses.
-    fn email(&self, issuer: &Issuer) -> Option<String> {
+    /// The address, in lower case, if it is known to be theirs.
+    fn email(&self) -> Option<String> {
         let is_verified = match self.claims.get(EMAIL_VERIFIED) {
             Some(said) => *said == Value::Bool(true),
-            None => issuer.tenant_id.is_some(),
+            None => self.gives_addresses,
         };
         let address = self.claims.get(EMAIL).and_then(Value::as_str).filter(|_| is_verified)?;
         // Only ASCII: there are letters of others, such as the sign of the kelvin, of which Unicode makes one of ASCII.
@@ -49,9 +69,9 @@ impl VerifiedJwt {
     }
 
     /// Whether a claim is this text, or has it in its list. A boolean or a whole number is the text that JSON writes for it.
-    fn has(&self, claim: &str, text: &str, issuer: &Issuer) -> bool {
+    fn has(&self, claim: &str, text: &str) -> bool {
         // Whoever may write any address into a profile must not be somebody else by it.
-        if claim == EMAIL && self.email(issuer).is_none() {
+        if claim == EMAIL && self.email().is_none() {
             return false;
         }
         let is_text = |value: &Value| match value {

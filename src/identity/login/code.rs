@@ -152,6 +152,11 @@ impl Code {
         now < made + GOOD && made <= now + LEEWAY
     }
 
+    /// Whether nobody has come with it.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self.state, CodeState::New(_))
+    }
+
     /// Whether its time is not over at `now`.
     pub(super) fn is_good(&self, now: SystemTime) -> bool {
         Self::is_in_time(self.made, now)

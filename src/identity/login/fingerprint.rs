@@ -1,4 +1,4 @@
-//! What tokens know a password by, or the token that somebody logged in with.
+//! What tokens know a password by, or the token or the identity provider that somebody logged in with.
 
 use std::fmt;
 
@@ -38,6 +38,14 @@ impl Fingerprint {
         Self::made(keys, &[b"token\0", digest])
     }
 
+    /// That of an identity provider of whom the config says this: what it is called, its issuer, and who the gateway is there.
+    pub fn of_idp(keys: &Keys, parts: [&str; 3]) -> Result<Self, NoKey> {
+        let lengths = parts.map(|part| (part.len() as u64).to_be_bytes());
+        let [name, issuer, client] = parts.map(str::as_bytes);
+        let all = [&b"idp\0"[..], &lengths[0], name, &lengths[1], issuer, &lengths[2], client];
+        Self::made(keys, &all)
+    }
+
     fn made(keys: &Keys, parts: &[&[u8]]) -> Result<Self, NoKey> {
         let key = keys.first(Purpose::Fingerprint)?;
         // A MAC, so that a token says nothing of the hash.
@@ -61,6 +69,11 @@ mod tests {
         assert_eq!(format!("{:?}", of(&keys, "a")), "Fingerprint(…)");
         let of_token = |digest| Fingerprint::of_token(&keys, &digest).unwrap();
         assert_eq!(of_token([1; 32]), of_token([1; 32]));
+        let of_idp = |parts| Fingerprint::of_idp(&keys, parts).unwrap();
+        assert_eq!(of_idp(["a", "bc", "d"]), of_idp(["a", "bc", "d"]));
+        for other in [["ab", "c", "d"], ["a", "b", "cd"], ["a", "bc", ""], ["", "abc", "d"]] {
+            assert_ne!(of_idp(["a", "bc", "d"]), of_idp(other));
+        }
         assert!(of_token([1; 32]) != of_token([2; 32]) && of_token([1; 32]) != of(&keys, "a"));
     }
 }

@@ -39,6 +39,8 @@ pub enum NotBegun {
     Full,
     /// The system has no randomness to give.
     NoRandomness,
+    /// What is to be kept of it is too long.
+    TooLong,
     /// It cannot be kept at present.
     Down,
 }

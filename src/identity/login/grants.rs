@@ -9,8 +9,10 @@ use std::{
 
 use super::{
     access_token::AccessClaims,
+    account::{Account, Claimed, KeptAccount},
     acts::{
         Act,
+        accounts::{BeginAs, Claim, End, Renew},
         codes::{Put, Redeem},
         consents::{Has, Remember},
         grants::{self, Begin, Find, Refresh, Revocable, Revoke},
@@ -149,6 +151,61 @@ impl Grants {
         let (Issued { principal, grant, grant_ends: ends, .. }, has_ended_another) = begun;
         let cookie = page_cookie::make(&self.key, grant);
         Ok((cookie, PageLogin { principal, fingerprint, grant, ends }, has_ended_another))
+    }
+
+    /// Somebody has logged in at the pages by the identity provider. As of [`Self::begin_page`]. `account` is what that says of them.
+    pub async fn begin_page_as(
+        &self,
+        account: KeptAccount,
+        now: SystemTime,
+    ) -> Result<(Secret, PageLogin, bool), NotBegun> {
+        if !account.fits() {
+            return Err(NotBegun::TooLong);
+        }
+        let (principal, fingerprint) = (account.account.principal.clone(), account.account.fingerprint);
+        let grant = Grant::new(GrantKind::Page, principal, fingerprint, &PAGE_TERMS, now)
+            .map_err(|_| NotBegun::NoRandomness)?;
+        let begin = Begin { grant, terms: PAGE_TERMS, key: Arc::clone(&self.key), now };
+        let (issued, has_ended_another) =
+            self.run(BeginAs { account, begin }).await.unwrap_or(Err(NotBegun::Down))?;
+        let Issued { principal, grant, grant_ends: ends, .. } = issued;
+        let cookie = page_cookie::make(&self.key, grant);
+        Ok((cookie, PageLogin { principal, fingerprint, grant, ends }, has_ended_another))
+    }
+
+    /// What is known of somebody of the identity provider.
+    pub fn account(&self, principal: &Principal) -> Option<Arc<Account>> {
+        self.view.accounts.get(principal)
+    }
+
+    /// How often that was something else than before, of anybody: what was opened by it is to be looked at anew.
+    pub fn account_changes(&self) -> u64 {
+        self.view.accounts.changes()
+    }
+
+    /// Whether whoever asks this is to ask the provider about somebody, since it is longer ago than `recheck` that it was.
+    pub async fn claim_recheck(
+        &self,
+        principal: &Principal,
+        recheck: Duration,
+        now: SystemTime,
+    ) -> Result<Claimed, NotWritten> {
+        let claim = Claim { principal: principal.clone(), recheck, now };
+        self.run(claim).await.map_err(|Down| NotWritten)
+    }
+
+    /// The provider has said `account` when it was asked at `asked`.
+    pub async fn renew_account(&self, account: KeptAccount, asked: SystemTime) -> Result<(), NotWritten> {
+        if !account.fits() {
+            return Err(NotWritten);
+        }
+        self.run(Renew { account, asked }).await.map_err(|Down| NotWritten)
+    }
+
+    /// Somebody is let in no more: all that came of it ends, here at once.
+    pub async fn end_account(&self, principal: &Principal) -> Result<(), NotWritten> {
+        self.view.end_of(principal, self.has_file());
+        self.run(End(principal.clone())).await.map_err(|Down| NotWritten)
     }
 
     async fn begin_as(

@@ -37,6 +37,10 @@ pub enum Purpose {
     StoredCodes,
     /// Seals its rows of what somebody allowed before.
     StoredConsents,
+    /// Seals its rows of people of the identity provider.
+    StoredAccounts,
+    /// Seals what a login waits with at the identity provider.
+    IdpLogin,
 }
 
 impl Purpose {
@@ -56,6 +60,8 @@ impl Purpose {
             Self::StoredRevocations => "store/revoked",
             Self::StoredCodes => "store/codes",
             Self::StoredConsents => "store/consents",
+            Self::StoredAccounts => "store/accounts",
+            Self::IdpLogin => "sluicegate login at an identity provider v1",
         }
     }
 }

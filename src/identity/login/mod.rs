@@ -1,6 +1,7 @@
 //! Users who log in with a password, clients that somebody allowed something, and the tokens that they get for it.
 
 pub mod access_token;
+pub mod account;
 mod acts;
 pub mod attempts;
 #[cfg(test)]
@@ -176,6 +177,11 @@ impl Logins {
     /// What tokens know the static token by that somebody logged in with at the pages; `digest` is its SHA-256.
     pub fn fingerprint_of_token(&self, digest: &[u8; 32]) -> Result<Fingerprint, NoKey> {
         Fingerprint::of_token(self.lasting()?, digest)
+    }
+
+    /// What tokens know the identity provider by at which somebody logged in.
+    pub fn fingerprint_of_idp(&self, parts: [&str; 3]) -> Result<Fingerprint, NoKey> {
+        Fingerprint::of_idp(self.lasting()?, parts)
     }
 
     /// A key that stays the same as long as logins are kept in the same place.

@@ -31,6 +31,8 @@ const MOST: usize = 4096;
 pub struct OpenedTokens {
     config: u64,
     sealers: Option<Arc<TokenSealers>>,
+    /// How often what is known of people of the identity provider had changed.
+    account_changes: u64,
     younger: Generation,
     older: Generation,
 }
@@ -99,6 +101,14 @@ impl OpenedTokens {
         let is_same = self.sealers.as_ref().map(Arc::as_ptr) == sealers.map(Arc::as_ptr);
         if self.config != config || !is_same {
             *self = Self { config, sealers: sealers.cloned(), ..Self::default() };
+        }
+    }
+
+    /// The same for what is known of people of the identity provider, which is as it was after so many changes.
+    pub fn hold_for_accounts(&mut self, changes: u64) {
+        if self.account_changes != changes {
+            (self.younger, self.older) = Default::default();
+            self.account_changes = changes;
         }
     }
 
@@ -186,6 +196,17 @@ mod tests {
         restart(&mut opened);
         opened.hold_for(1, Some(&sealers()));
         assert!(!is_known(&mut opened, at(500)), "other keys");
+    }
+
+    #[test]
+    fn what_is_said_of_people_holds_until_something_else_is_said() {
+        let (mut opened, digest) = (OpenedTokens::default(), TokenDigest::of(b"a"));
+        opened.hold_for_accounts(0);
+        opened.insert(digest, token());
+        opened.hold_for_accounts(0);
+        assert!(opened.find(&digest, at(500)).is_some());
+        opened.hold_for_accounts(1);
+        assert!(opened.find(&digest, at(500)).is_none());
     }
 
     fn numbered(number: usize) -> TokenDigest {

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::{
+    account::KeptAccount,
     code::{Code, CodeId},
     consent::{ConsentId, KeptConsent},
     grant::Grant,
@@ -43,4 +44,10 @@ pub(super) trait Rows {
     fn consents_of(&mut self, principal: &Principal) -> Result<Vec<KeptConsent>, Self::Error>;
     fn put_consent(&mut self, consent: &KeptConsent) -> Result<(), Self::Error>;
     fn remove_consent(&mut self, id: ConsentId) -> Result<(), Self::Error>;
+
+    fn account(&mut self, principal: &Principal) -> Result<Option<KeptAccount>, Self::Error>;
+    fn count_accounts(&mut self) -> Result<usize, Self::Error>;
+    /// Adds one, or replaces what there is of it.
+    fn put_account(&mut self, kept: &KeptAccount) -> Result<(), Self::Error>;
+    fn remove_account(&mut self, principal: &Principal) -> Result<(), Self::Error>;
 }

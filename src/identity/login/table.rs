@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::{
+    account::{Accounts, KeptAccount},
     acts::grants,
     code::{Code, CodeId},
     consent::{ConsentId, KeptConsent},
@@ -47,6 +48,8 @@ pub(super) struct Table {
     pub(super) unwritten: HashSet<GrantId>,
     codes: HashMap<CodeId, Code>,
     consents: HashMap<ConsentId, KeptConsent>,
+    /// The same as those of the view.
+    accounts: Arc<Accounts>,
     swept: Option<SystemTime>,
     /// The time of day when that was last told.
     pub(super) now: Option<SystemTime>,
@@ -171,6 +174,24 @@ impl Rows for Table {
         self.consents.remove(&id);
         Ok(())
     }
+
+    fn account(&mut self, principal: &Principal) -> Result<Option<KeptAccount>, Infallible> {
+        Ok(self.accounts.kept(principal))
+    }
+
+    fn count_accounts(&mut self) -> Result<usize, Infallible> {
+        Ok(self.accounts.count())
+    }
+
+    fn put_account(&mut self, kept: &KeptAccount) -> Result<(), Infallible> {
+        self.accounts.put(kept.clone());
+        Ok(())
+    }
+
+    fn remove_account(&mut self, principal: &Principal) -> Result<(), Infallible> {
+        self.accounts.remove(principal);
+        Ok(())
+    }
 }
 
 /// A grant, for whoever it is of to see.
@@ -199,11 +220,19 @@ struct Revoked {
 }
 
 /// The table, and what of it requests look at.
-#[derive(Default)]
 pub(super) struct View {
     table: Mutex<Table>,
     revoked: ArcSwap<Revoked>,
     pub(super) uses: Uses,
+    pub(super) accounts: Arc<Accounts>,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        let accounts = Arc::<Accounts>::default();
+        let table = Table { accounts: Arc::clone(&accounts), ..Table::default() };
+        Self { table: Mutex::new(table), revoked: ArcSwap::default(), uses: Uses::default(), accounts }
+    }
 }
 
 impl View {
@@ -349,6 +378,20 @@ impl View {
         });
     }
 
+    /// Ends all grants of somebody who is let in no more.
+    pub(super) fn end_of(&self, principal: &Principal, has_file: bool) {
+        self.change(|table| {
+            let all: Vec<_> = table.of(principal).map(|grant| grant.id).collect();
+            for id in &all {
+                let Ok(()) = grants::end(table, *id);
+            }
+            if has_file {
+                table.note_unwritten(all);
+            }
+            table.accounts.remove(principal);
+        });
+    }
+
     /// Removes what has ended by itself.
     pub(super) fn sweep(&self, now: SystemTime) {
         self.change(|table| {
@@ -364,6 +407,7 @@ impl View {
             table.revoked.retain(|_, end| now < *end);
             table.codes.retain(|_, code| now < code.kept_until());
             table.consents.retain(|_, given| now < given.kept_until());
+            table.accounts.sweep(|principal| table.by_principal.contains_key(principal), now);
             table.swept = Some(now);
         });
     }

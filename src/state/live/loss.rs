@@ -40,6 +40,9 @@ impl Live {
         if let Some(vouched) = &admission.to.identity().vouched {
             return self.loss_of_vouched(vouched, admission, entry, is_member);
         }
+        if let Principal::Idp(_) = &admission.to.identity().principal {
+            return self.loss_of_person(admission, entry, is_member);
+        }
         let found;
         let (principal, slots, members) = match &admission.to {
             AdmittedParty::Principal(identity) => {
@@ -118,30 +121,79 @@ impl Live {
         if vouched.config == self.number && members.is_none() && begun_by.is_none() {
             return None;
         }
-        let Some(mut now) = self.vouched_identity(vouched, identity.proof) else {
+        let Some(now) = self.vouched_identity(vouched, identity.proof) else {
             return Some(Revocation::Token);
         };
-        let members = members.filter(|_| is_request).map_or(&[][..], |members| &members[..]);
-        let is_allowed = !is_request || self.is_allowed(&now, entry, members, is_member);
-        if !is_request {
-            now.allowed = None;
-        }
         // Whoever began the session may have had more said of them, and what that gives may have changed since.
         let begun_now = begun_by.and_then(|other| {
             let vouched = other.vouched.as_ref()?;
             self.vouched_identity(vouched, other.proof)
         });
-        let begun: Vec<_> = begun_by.map(|other| &**other).into_iter().chain(begun_now.as_ref()).collect();
+        let admits = self.admits_unnamed(now, begun_now.as_ref(), admission, entry, is_member);
+        (!admits).then_some(Revocation::Grant)
+    }
+
+    /// The same of somebody of the identity provider, of whom the config says whom it lets in, and what it gives to those of whom such
+    /// things are said.
+    fn loss_of_person(
+        &self,
+        admission: &Admission,
+        entry: &ServerEntry,
+        is_member: bool,
+    ) -> Option<Revocation> {
+        let identity = admission.to.identity();
+        let Proof::Access { grant, fingerprint } = identity.proof else { return Some(Revocation::Token) };
+        // A session is its principal's, whose requests are asked each by itself.
+        if matches!(admission.to, AdmittedParty::Credential(_)) {
+            // The token may have expired: what it began goes on as long as the grant.
+            let (is_there, client) = self.grant(grant);
+            let goes_on = is_there
+                && identity.is_valid_at(self.clock.now())
+                && self.still_allows(identity, client.as_deref());
+            if !goes_on {
+                return Some(Revocation::Token);
+            }
+        }
+        let Some(person) = self.person(&identity.principal, fingerprint) else {
+            return Some(Revocation::Token);
+        };
+        let allowed = self.reread(identity).map_or_else(|| identity.allowed.clone(), |reread| reread.allowed);
+        let now = Identity { proof: identity.proof, not_after: identity.not_after, allowed, ..person };
+        let begun_now = admission.begun_by.get().and_then(|other| match other.proof {
+            Proof::Access { fingerprint, .. } => self.person(&other.principal, fingerprint),
+            _ => None,
+        });
+        let admits = self.admits_unnamed(now, begun_now.as_ref(), admission, entry, is_member);
+        (!admits).then_some(Revocation::Grant)
+    }
+
+    /// Whether somebody whom the config does not name, who would be `now` if it came now, goes on with what `admission` let in.
+    /// `begun_now`: who began the session would be that.
+    fn admits_unnamed(
+        &self,
+        mut now: Identity,
+        begun_now: Option<&Identity>,
+        admission: &Admission,
+        entry: &ServerEntry,
+        is_member: bool,
+    ) -> bool {
+        let is_request = matches!(admission.to, AdmittedParty::Credential(_));
+        let members = admission.members.get().filter(|_| is_request).map_or(&[][..], |members| &members[..]);
+        let is_allowed = !is_request || self.is_allowed(&now, entry, members, is_member);
+        if !is_request {
+            now.allowed = None;
+        }
+        let begun_by = admission.begun_by.get().map(|other| &**other);
+        let begun: Vec<_> = begun_by.into_iter().chain(begun_now).collect();
         let reaches = |member: &ServerEntry| {
             member.is_public
                 || member.allows_identity(&now)
                 || !begun.is_empty() && !begun.iter().any(|other| member.allows_identity(other))
         };
-        let admits = is_allowed
+        is_allowed
             && entry.allows_identity(&now)
             && members.iter().filter_map(|server| self.entry(server)).all(|member| reaches(member))
-            && self.keeps_tools(&now, admission, &begun, entry, members);
-        (!admits).then_some(Revocation::Grant)
+            && self.keeps_tools(&now, admission, &begun, entry, members)
     }
 
     /// Whether what a client was allowed, if one acts, is this server, and each of these behind it.

@@ -28,14 +28,21 @@ impl Live {
         opened: &RefCell<OpenedTokens>,
     ) -> Option<Caller> {
         let (sealers, grants, now) = (self.logins.sealers()?, self.logins.grants()?, self.clock.now());
-        let is_good = |slot: Option<usize>, grant| {
-            slot.is_some_and(|slot| self.is_valid(slot)) && !grants.is_revoked(grant)
+        let is_good = |caller: &Caller, grant| {
+            let is_let_in = match &caller.standing {
+                Standing::Named(slot) => self.is_valid(*slot),
+                // What is known of people of the identity provider is the same as when it was looked at.
+                Standing::Foreign(_) => true,
+                Standing::Nobody => false,
+            };
+            is_let_in && !grants.is_revoked(grant)
         };
         let mut opened = opened.borrow_mut();
         opened.hold_for(self.number, Some(&sealers));
+        opened.hold_for_accounts(grants.account_changes());
         let digest = TokenDigest::of(token);
         if let Some((caller, Some(grant))) = opened.find(&digest, now) {
-            if !is_good(caller.standing.slot(), grant) {
+            if !is_good(&caller, grant) {
                 return None;
             }
             if is_access {
@@ -51,7 +58,7 @@ impl Live {
             (OpenedToken::new(self.by_session(&claims, &opened)?, &claims), claims.grant)
         };
         let caller = token.caller.clone();
-        if !is_good(caller.standing.slot(), grant) {
+        if !is_good(&caller, grant) {
             return None;
         }
         if is_access {
@@ -75,8 +82,7 @@ impl Live {
 
     /// For whom the client of an access token acts, with what it was allowed.
     fn by_access(&self, claims: &AccessClaims, opened: &OpenedTokens) -> Option<Caller> {
-        let (identity, slot) = self.identity_of_access(claims)?;
-        let standing = Standing::Named(slot);
+        let (identity, standing) = self.identity_of_access(claims)?;
         Some(Caller { identity: opened.shared(claims.grant, identity), standing })
     }
 
@@ -88,10 +94,10 @@ impl Live {
         is_taken.then_some(claims)
     }
 
-    fn identity_of_access(&self, claims: &AccessClaims) -> Option<(Identity, usize)> {
+    fn identity_of_access(&self, claims: &AccessClaims) -> Option<(Identity, Standing)> {
         let config = self.config.oauth.as_ref()?;
         let AccessClaims { principal, grant, fingerprint, client_id, resource, scope, .. } = claims;
-        let slot = self.slot_of_login(principal, *fingerprint)?;
+        let (of_login, standing) = self.logged_in(principal, *fingerprint)?;
         let (_, client) = self.grant(*grant);
         let allowed = Allowed {
             client_id: Arc::clone(client_id),
@@ -101,9 +107,9 @@ impl Live {
             scope: Scope::parse(scope, config.scope_tags),
         };
         let proof = Proof::Access { grant: *grant, fingerprint: *fingerprint };
-        let identity = self.callers[slot].identity.proved_by(proof, claims.grant_ends);
+        let identity = of_login.proved_by(proof, claims.grant_ends);
         let identity = Identity { allowed: Some(Arc::new(allowed)), ..identity };
-        self.still_allows(&identity, client.as_deref()).then_some((identity, slot))
+        self.still_allows(&identity, client.as_deref()).then_some((identity, standing))
     }
 
     /// Whether there is a grant that is not over, and what a client was allowed by it, as far as this process has heard of it.

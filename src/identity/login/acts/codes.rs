@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::{
     act::{Act, Undelivered},
-    clients, grants,
+    clients, grants, known,
 };
 use crate::{
     config::LoginTerms,
@@ -18,7 +18,7 @@ use crate::{
             Code, CodeId, CodeState, MOST, MOST_OF_ONE, MOST_WAITING_OF_ONE, NewCode, NoCode, NotRedeemed,
             Redemption,
         },
-        grant::{Admits, Grant, Issued},
+        grant::{Admits, Grant, Issued, Objection},
         kind::GrantKind,
         refresh_token::GrantKey,
         rows::Rows,
@@ -125,6 +125,10 @@ impl Redeem {
         let kind = GrantKind::Client(new.client);
         if let Err(objection) = admits(&code.principal, new.fingerprint, &kind) {
             return Ok(Err(NotRedeemed::Refused(objection)));
+        }
+        // What this process has heard of them may be a moment old.
+        if !known::is_known(rows, &code.principal, new.fingerprint)? {
+            return Ok(Err(NotRedeemed::Refused(Objection::Caller)));
         }
         let Ok(grant) = Grant::new(kind, code.principal.clone(), new.fingerprint, &terms, now) else {
             return Ok(Err(NotRedeemed::NoRandomness));

@@ -4,13 +4,13 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{
     act::{Act, Undelivered},
-    clients,
+    clients, known,
 };
 use crate::{
     config::LoginTerms,
     identity::{
         login::{
-            grant::{Admits, Grant, Issued, NotBegun, NotRefreshed, RefreshOf, Refreshed},
+            grant::{Admits, Grant, Issued, NotBegun, NotRefreshed, Objection, RefreshOf, Refreshed},
             grant_id::GrantId,
             refresh_token::{GrantKey, RefreshToken},
             rows::{MOST, Rows},
@@ -122,6 +122,9 @@ impl Act for Refresh {
             Refreshed::Issued(issued) => {
                 if let Err(objection) = admits(&grant.principal, grant.fingerprint, &grant.kind) {
                     return Ok((Err(NotRefreshed::Refused(objection)), None));
+                }
+                if !known::is_known(rows, &grant.principal, grant.fingerprint)? {
+                    return Ok((Err(NotRefreshed::Refused(Objection::Caller)), None));
                 }
                 rows.put(&grant)?;
                 Ok(issued)

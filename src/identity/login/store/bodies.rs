@@ -1,22 +1,30 @@
 //! What the sealed columns say, as JSON. A key that is not known is a fault: a newer gateway may mean a limit by it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use hex::FromHex;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::identity::{
-    login::{
-        code::{Code, CodeState, NewCode},
-        consent::{Consent, KeptConsent},
-        fingerprint::Fingerprint,
-        grant::Grant,
-        grant_id::GrantId,
-        kind::{ClientGrant, GrantKind},
-        refresh_token::GrantSecret,
+use crate::{
+    identity::{
+        login::{
+            account::{Account, KeptAccount},
+            code::{Code, CodeState, NewCode},
+            consent::{Consent, KeptConsent},
+            fingerprint::Fingerprint,
+            grant::Grant,
+            grant_id::GrantId,
+            kind::{ClientGrant, GrantKind},
+            refresh_token::GrantSecret,
+        },
+        principal::Principal,
     },
-    principal::Principal,
+    secret::Secret,
 };
 
 /// Bytes of a grant as the first version of the file had it.
@@ -88,6 +96,18 @@ struct ConsentBody {
     redirect: String,
     resource: String,
     scope: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountBody {
+    fingerprint: String,
+    display: String,
+    claims: Map<String, Value>,
+    checked: i64,
+    asked: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keep: Option<Zeroizing<String>>,
 }
 
 impl ClientBody {
@@ -258,6 +278,32 @@ pub(super) fn consent(principal: Principal, text: &[u8]) -> Option<KeptConsent> 
         scope: body.scope.into(),
     };
     Some(KeptConsent { consent, given: moment(body.given) })
+}
+
+pub(super) fn of_account(kept: &KeptAccount) -> Option<Text> {
+    let KeptAccount { account, keep, asked } = kept;
+    text(&AccountBody {
+        fingerprint: hex::encode(account.fingerprint.bytes()),
+        display: account.display.to_string(),
+        claims: account.claims.clone(),
+        checked: millis(account.checked),
+        asked: millis(*asked),
+        keep: keep.as_ref().map(|keep| Zeroizing::new(keep.expose().to_owned())),
+    })
+}
+
+pub(super) fn account(principal: Principal, text: &[u8]) -> Option<KeptAccount> {
+    let AccountBody { fingerprint, display, claims, checked, asked, keep } =
+        serde_json::from_slice(text).ok()?;
+    let account = Account {
+        principal,
+        fingerprint: Fingerprint::new(bytes(&fingerprint)?),
+        display: display.into(),
+        claims,
+        checked: moment(checked),
+    };
+    let keep = keep.map(|keep| Secret::new(keep.as_str().to_owned()));
+    Some(KeptAccount { account: Arc::new(account), keep, asked: moment(asked) })
 }
 
 pub(super) fn millis(moment: SystemTime) -> i64 {

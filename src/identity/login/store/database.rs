@@ -1,6 +1,7 @@
 //! The file in which logins are kept: SQLite, with what is secret sealed.
 
 use std::{
+    collections::HashSet,
     fs,
     io::ErrorKind::AlreadyExists,
     path::{Path, PathBuf},
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::{
     identity::login::{
+        account::KeptAccount,
         keys::{Keys, NoKey, Purpose},
         table::{LINGER, View},
     },
@@ -85,6 +87,17 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX consents_principal ON consents (principal);
     CREATE INDEX consents_ends ON consents (ends);
+",
+    "
+    CREATE TABLE accounts (
+        id BLOB PRIMARY KEY,       -- SHA-256 of the principal
+        principal TEXT NOT NULL,
+        ends INTEGER NOT NULL,     -- from then on it is forgotten, if the principal has no grant
+        body BLOB NOT NULL,        -- sealed
+        changed INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX accounts_ends ON accounts (ends);
+    CREATE INDEX accounts_changed ON accounts (changed);
 ",
 ];
 
@@ -299,6 +312,7 @@ impl Database {
             ("revoked", "''", &sealers.revocations),
             ("codes", "principal", &sealers.codes),
             ("consents", "principal", &sealers.consents),
+            ("accounts", "principal", &sealers.accounts),
         ] {
             let select =
                 format!("SELECT id, {owner}, body FROM {table} WHERE id > ?1 ORDER BY id LIMIT {PORTION}");
@@ -358,6 +372,7 @@ impl Database {
         let mut faults = Vec::new();
         let mut grants = Vec::new();
         let mut revoked = Vec::new();
+        let mut accounts = Vec::new();
         if is_all || changed != self.seen {
             let mut select = tx.prepare("SELECT id, principal, body FROM grants WHERE changed > ?1")?;
             for row in select.query_map([since], SealedRow::read)? {
@@ -375,9 +390,24 @@ impl Database {
                     None => faults.push(row.name("revoked")),
                 }
             }
+            let mut select = tx.prepare("SELECT id, principal, body FROM accounts WHERE changed > ?1")?;
+            for row in select.query_map([since], SealedRow::read)? {
+                let row = row?;
+                match row.account(&self.sealers) {
+                    // What it takes to ask the provider is read when it is asked.
+                    Some(account) => accounts.push(KeptAccount { keep: None, ..account }),
+                    None => faults.push(row.name("accounts")),
+                }
+            }
         }
         drop(tx);
         let mut has_revoked = !revoked.is_empty();
+        // Before their grants, which are nothing without them.
+        if is_all {
+            let those: HashSet<_> = accounts.iter().map(|kept| &kept.account.principal).collect();
+            view.accounts.keep_those(|principal| those.contains(principal));
+        }
+        accounts.into_iter().for_each(|account| view.accounts.put(account));
         view.change(|table| {
             if is_all {
                 has_revoked |= table.keep_those(&grants.iter().map(|grant| grant.id).collect());

@@ -1,5 +1,7 @@
 //! Logins in a file of `proxy.stateDir`, so that they outlive the process, and hold at every gateway that has the file.
 
+#[cfg(test)]
+mod account_tests;
 mod bodies;
 mod database;
 mod fault;

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::identity::{
     login::{
+        account::KeptAccount,
         code::{Code, CodeId},
         consent::{ConsentId, KeptConsent},
         grant::Grant,
@@ -32,6 +33,7 @@ pub(super) struct Sealers {
     pub(super) revocations: ColumnSealer,
     pub(super) codes: ColumnSealer,
     pub(super) consents: ColumnSealer,
+    pub(super) accounts: ColumnSealer,
 }
 
 impl Sealers {
@@ -42,6 +44,7 @@ impl Sealers {
             revocations: sealer(Purpose::StoredRevocations)?,
             codes: sealer(Purpose::StoredCodes)?,
             consents: sealer(Purpose::StoredConsents)?,
+            accounts: sealer(Purpose::StoredAccounts)?,
         })
     }
 }
@@ -94,6 +97,16 @@ impl SealedRow {
         let kept = bodies::consent(self.principal()?, &text)?;
         (kept.consent.id().0.as_slice() == self.id).then_some(kept)
     }
+
+    pub(super) fn account(&self, sealers: &Sealers) -> Option<KeptAccount> {
+        let text = sealers.accounts.open(&self.id, &self.owner, &self.body)?;
+        bodies::account(self.principal()?, &text)
+    }
+}
+
+/// What names the row of an account.
+fn account_row(principal: &Principal) -> [u8; 32] {
+    Sha256::digest(principal.to_string()).into()
 }
 
 fn row_id(id: GrantId) -> [u8; 32] {
@@ -137,6 +150,16 @@ impl FileRows<'_> {
                 let delete = format!("DELETE FROM {table} WHERE id IN ({is_over})");
                 is_more |= self.tx.execute(&delete, [before])? as i64 == PORTION;
             }
+        }
+        // Who has no grant any more is forgotten. The others are looked at again the next time.
+        let is_over = format!(
+            "SELECT id FROM accounts WHERE ends <= ?1 AND NOT EXISTS \
+             (SELECT 1 FROM grants WHERE grants.principal = accounts.principal) LIMIT {PORTION}"
+        );
+        if self.tx.prepare(&is_over)?.exists([before])? {
+            self.change()?;
+            let delete = format!("DELETE FROM accounts WHERE id IN ({is_over})");
+            is_more |= self.tx.execute(&delete, [before])? as i64 == PORTION;
         }
         Ok(is_more)
     }
@@ -264,5 +287,29 @@ impl Rows for FileRows<'_> {
 
     fn remove_consent(&mut self, id: ConsentId) -> rusqlite::Result<()> {
         self.remove("DELETE FROM consents WHERE id = ?1", &id.0)
+    }
+
+    fn account(&mut self, principal: &Principal) -> rusqlite::Result<Option<KeptAccount>> {
+        let select = "SELECT id, principal, body FROM accounts WHERE id = ?1";
+        let row = self.one(select, &account_row(principal))?;
+        Ok(row.and_then(|row| row.account(self.sealers)).filter(|kept| kept.account.principal == *principal))
+    }
+
+    fn count_accounts(&mut self) -> rusqlite::Result<usize> {
+        let count: i64 = self.tx.prepare("SELECT count(*) FROM accounts")?.query_row((), |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+
+    fn put_account(&mut self, kept: &KeptAccount) -> rusqlite::Result<()> {
+        let principal = &kept.account.principal;
+        let (id, owner, text) = (account_row(principal), principal.to_string(), bodies::of_account(kept));
+        let body = sealed(&self.sealers.accounts, &id, &owner, text.as_ref().map(|text| &text[..]))?;
+        let changed = self.change()?;
+        let mut insert = self.tx.prepare("INSERT OR REPLACE INTO accounts VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        insert.execute(params![id, owner, millis(kept.kept_until()), body, changed]).map(|_| ())
+    }
+
+    fn remove_account(&mut self, principal: &Principal) -> rusqlite::Result<()> {
+        self.remove("DELETE FROM accounts WHERE id = ?1", &account_row(principal))
     }
 }
