@@ -155,3 +155,61 @@ fn is_scalar(value: &Value) -> bool {
 fn in_json(value: &Value) -> usize {
     value.to_string().len()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{config::CallerLimits, identity::idp::played::config};
+
+    fn asks_for(claim: &str, has: &str) -> Assignment {
+        let condition = Condition { claim: Some((claim.into(), has.into())), ..Condition::default() };
+        Assignment { condition, roles: Vec::new(), limits: CallerLimits::default() }
+    }
+
+    fn object(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(object) => object,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn of_claims_what_the_config_asks_about_is_kept_and_then_what_fits() {
+        let mut config = config(IdpProvider::Oidc);
+        config.allowed_orgs = vec!["corp".into()];
+        let few = object(json!({
+            "email": "alice@corp.example", "email_verified": true, "sub": "u1", "aud": "gate", "hd": "corp.example",
+            "groups": ["eng", 7, { "deep": 1 }], "roles": "reader", "team": "x", "level": 3, "secret": "no", "orgs": ["Corp"],
+        }));
+        let kept = KeptClaims::of(
+            &few,
+            &config,
+            &[asks_for("team", "y"), asks_for("level", "3"), asks_for("none", "x")],
+        );
+        let expected = json!({
+            "email": "alice@corp.example", "email_verified": true, "hd": "corp.example", "groups": ["eng", 7],
+            "roles": "reader", "team": "x", "level": 3, "orgs": ["Corp"],
+        });
+        assert_eq!((Value::Object(kept.claims), kept.dropped), (expected, Vec::<String>::new()));
+
+        let ids: Vec<String> = (0..200).map(|at| format!("7c1b5f3e-0000-4000-8000-{at:012}")).collect();
+        let mut orgs: Vec<String> = (0..100).map(|at| format!("org-{at}")).collect();
+        orgs.push("CORP".into());
+        let many = object(json!({
+            "email": "alice@corp.example", "email_verified": true, "groups": ids, "orgs": orgs, "long": "x".repeat(600),
+            "_claim_names": { "roles": "src1", "address": "src1" },
+        }));
+        let asked = [asks_for("groups", &ids[199]), asks_for("groups", &ids[7]), asks_for("long", "x")];
+        let kept = KeptClaims::of(&many, &config, &asked);
+        let bytes = Value::Object(kept.claims.clone()).to_string().len();
+        assert!(bytes <= KeptClaims::LONGEST && bytes > KeptClaims::LONGEST - 45, "{bytes}");
+        let has =
+            |name: &str, text: &str| kept.claims[name].as_array().unwrap().iter().any(|entry| entry == text);
+        assert!(has("groups", &ids[199]) && has("groups", &ids[7]) && has("orgs", "CORP"));
+        assert_eq!(config.admits(&kept.claims), Ok(()));
+        assert!(kept.claims.contains_key("email_verified") && !kept.claims.contains_key("long"));
+        assert_eq!(kept.dropped, ["long", "groups", "orgs", "roles"]);
+    }
+}

@@ -250,11 +250,10 @@ impl Idp {
         if self.shared.takes_form.load(Ordering::Relaxed) {
             ways.reverse();
         }
-        let mut refused = IdpError::Broken("it takes no client secret");
         for way in ways {
             let answer = self.asking.ask(&url, ask(config, grant, way)?, LONGEST).await?;
             match Tokens::of(&answer) {
-                Err(IdpError::UNKNOWN_CLIENT) => refused = IdpError::UNKNOWN_CLIENT,
+                Err(IdpError::UNKNOWN_CLIENT) => {}
                 Ok(tokens) => {
                     self.shared.takes_form.store(way == Proof::Post, Ordering::Relaxed);
                     return Ok(tokens);
@@ -262,7 +261,7 @@ impl Idp {
                 Err(other) => return Err(other),
             }
         }
-        Err(refused)
+        Err(IdpError::UNKNOWN_CLIENT)
     }
 
     async fn of_id_token(

@@ -12,10 +12,14 @@ mod error;
 mod github;
 mod id_token;
 mod metadata;
+#[cfg(test)]
+mod played;
 mod secrets;
 #[cfg(test)]
 mod tests;
 mod token;
+#[cfg(test)]
+mod wrong_tests;
 
 pub use self::{
     claims::KeptClaims,

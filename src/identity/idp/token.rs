@@ -44,8 +44,12 @@ impl Proof {
             return vec![Self::Post];
         }
         let has = |name: &str| listed.is_none_or(|all| all.iter().any(|method| method == name));
-        let ways = [(Self::Basic, "client_secret_basic"), (Self::Post, "client_secret_post")];
-        ways.into_iter().filter(|(_, name)| has(name)).map(|(way, _)| way).collect()
+        match (has("client_secret_basic"), has("client_secret_post")) {
+            (true, false) => vec![Self::Basic],
+            (false, true) => vec![Self::Post],
+            // The config has a secret, whatever the list says.
+            _ => vec![Self::Basic, Self::Post],
+        }
     }
 }
 
