@@ -18,8 +18,8 @@ const HASHES = [
 ];
 
 export class Gateway {
-  // Starts the program that SLUICEGATE_BIN names; `clients` are those that its config names.
-  static async start(clients = {}) {
+  // Starts the program that SLUICEGATE_BIN names; `clients` are those that its config names, and `auth` is what it has beside.
+  static async start(clients = {}, auth = {}) {
     const gate = new Gateway();
     gate.directory = mkdtempSync(join(tmpdir(), "sluicegate-pages-"));
     const file = join(gate.directory, "sluicegate.json");
@@ -36,6 +36,7 @@ export class Gateway {
           storage: "memory",
           users: { alice: { passwordHash: HASHES[0] }, bob: { passwordHash: HASHES[1] } },
           clients,
+          ...auth,
         },
         shutdownGrace: "1s",
         log: { format: "json" },
