@@ -1,6 +1,6 @@
 """python person.py URL: somebody with a browser, which a client has open a page of the gateway's.
 
-Signs in as INTEROP_USER with INTEROP_PASSWORD where that is asked, approves what a client asks for, and follows the last
+Signs in as INTEROP_USER with INTEROP_PASSWORD where that is asked, or, without a user, at the identity provider; approves what a client asks for, and follows the last
 page to the client. Adds one JSON line to the file INTEROP_SEEN: what the client asked for, or why it came to nothing.
 """
 
@@ -14,7 +14,7 @@ from urllib.error import HTTPError
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 from urllib.request import HTTPCookieProcessor, HTTPSHandler, Request, build_opener
 
-# Sign-in, consent, the page that leads back: more pages than that are a circle.
+# Sign-in, the page that leads to an identity provider, consent, the page that leads back: more pages than that are a circle.
 MOST_PAGES = 5
 
 
@@ -42,7 +42,9 @@ class Page(HTMLParser):
     def answer(self) -> tuple[str, dict[str, str]]:
         """Where to send what, so that it goes on."""
         for action, fields, buttons in self.forms:
-            if "password" in fields:
+            if ("idp", "continue") in buttons and not os.environ["INTEROP_USER"]:
+                return action, fields | {"idp": "continue"}
+            if "password" in fields and os.environ["INTEROP_USER"]:
                 known = {"username": os.environ["INTEROP_USER"], "password": os.environ["INTEROP_PASSWORD"]}
                 return action, fields | known
             if ("answer", "approve") in buttons:

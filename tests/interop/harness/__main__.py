@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from . import aggregated, bridged, conformance, faults, framing, hostile, inspector, isolation, oauth, sdk_clients
+from . import aggregated, bridged, conformance, faults, framing, hostile, idp, inspector, isolation, oauth, sdk_clients
 from .certificates import issue
 from .children import Children
 from .report import Report
@@ -20,6 +20,7 @@ PIECES = {
     "sdk": sdk_clients.run,
     "inspector": inspector.run,
     "oauth": oauth.run,
+    "idp": idp.run,
     "bridged": bridged.run,
     "aggregated": aggregated.run,
     "isolation": isolation.run,

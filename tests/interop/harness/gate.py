@@ -69,7 +69,7 @@ async def start(
 ) -> Gate:
     """Starts a gateway with these `mcpServers` and waits until it is ready.
 
-    It listens with TLS when there are certificates, and takes one token for every server. `proxy` adds to the config's
+    It listens with TLS when there are certificates, and takes one token for every server that has no roles. `proxy` adds to the config's
     section of that name. What it connects to it trusts by the certificates' authority.
     """
     scheme = "https" if certificates else "http"
@@ -83,7 +83,8 @@ async def start(
     }
     if certificates:
         settings["tls"] = {"cert": str(certificates.certificate), "key": str(certificates.key)}
-    entries = {server: {"authTokens": ["interop"], **entry} for server, entry in servers.items()}
+    tokens = {"authTokens": ["interop"]}
+    entries = {server: {**({} if "roles" in entry else tokens), **entry} for server, entry in servers.items()}
     config = folder / f"{name}.json"
     config.touch(mode=0o600)
     config.write_text(json.dumps({"version": "1.0", "proxy": settings, "mcpServers": entries}, indent=2))

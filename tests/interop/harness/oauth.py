@@ -134,7 +134,7 @@ async def all_of(
     await asyncio.gather(
         *(sdk(client, way) for client in COMMANDS for way in ways),
         *(inspector(way) for way in ways),
-        suite(children, folder, report, gate),
+        suite(children, report, gate, Person(USERS["conformance"], folder)),
     )
 
 
@@ -177,27 +177,30 @@ async def inspect(
     return None if asked == 1 else f"its user was asked {asked} times"
 
 
-async def suite(children: Children, folder: Path, report: Report, gate: Gate) -> None:
-    """The conformance suite for authorization servers. It prints a URL, which somebody has to open."""
+async def suite(
+    children: Children, report: Report, gate: Gate, person: Person, check: str = "conformance authorization"
+) -> None:
+    """The conformance suite for authorization servers. It prints a URL, which this person has to open."""
     port = free_port()
     command = [NODE, SUITE, "authorization", "--url", gate.base, "--client-id", "conformance"]
     command += ["--resource", gate.url("mcp"), "-p", str(port)]
-    child = await children.serve("conformance-authorization", command, {"NODE_EXTRA_CA_CERTS": gate.env["INTEROP_CA"]})
-    log = children.log("conformance-authorization")
+    name = check.replace(" ", "-")
+    child = await children.serve(name, command, {"NODE_EXTRA_CA_CERTS": gate.env["INTEROP_CA"]})
+    log = children.log(name)
     ended = asyncio.ensure_future(child.wait())
     try:
         async with asyncio.timeout(CLIENT_SECONDS):
             while not (found := re.search(rf"^{gate.base}/authorize\?\S+\n", log.read_text(), re.M)) and not ended.done():
                 await asyncio.sleep(0.05)
             if found:
-                await Person(USERS["conformance"], folder).open(children, gate, found[0].strip())
+                await person.open(children, gate, found[0].strip())
             code = await ended
         said = log.read_text()
     except (RuntimeError, TimeoutError) as error:
         code, said = None, f"{error}: {log.read_text()}"
     total = re.search(r"^Total: .*$", said, re.M)
     passed = code == 0 and total and total[0] == "Total: 3 passed, 0 failed"
-    report.check("conformance authorization", None if passed else Ended(code, said, "").why())
+    report.check(check, None if passed else Ended(code, said, "").why())
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ PASSWORD = "interop-password-5d1f"
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody; `seen` is what clients have asked for."""
+    """Somebody; `seen` is what clients have asked for. Who has no name logs in at the identity provider."""
 
     name: str
     folder: Path
