@@ -236,6 +236,7 @@ fn check(path: &Path) -> ExitCode {
     let users = snapshot.users.len();
     let is_open = !names.is_empty()
         || users > 0
+        || snapshot.admits_unnamed()
         || snapshot.servers.iter().any(|server| server.access == Access::Public);
     let verdict = if is_open { "is good" } else { "has no mistake, but nobody can use it" };
     let of_users = if users > 0 { format!("{}, ", count(users, "user")) } else { String::new() };

@@ -72,6 +72,9 @@ pub struct IdpFlow {
     /// What the other secrets of the login are made of.
     #[serde(rename = "k")]
     pub key: String,
+    /// At which provider: its fingerprint. A code of one is for no other.
+    #[serde(rename = "f")]
+    pub provider: [u8; 8],
     /// What a client asks for, if one does.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<AuthorizationRequest>,
@@ -221,7 +224,7 @@ mod tests {
     fn a_login_at_the_identity_provider_comes_back_to_its_browser_within_ten_minutes() {
         let flows = Flows::new(&[1; 32]).unwrap();
         let now = at(1_800_000_000);
-        let flow = IdpFlow { made: 1_800_000_000, key: "k".into(), asked: Some(request()) };
+        let flow = IdpFlow { made: 1_800_000_000, key: "k".into(), provider: [1; 8], asked: Some(request()) };
         let sealed = flows.seal_for_idp(&flow, "cookie").unwrap().unwrap();
         assert!(sealed.len() < 1_000, "{}", sealed.len());
         let opens = |cookie, now| flows.open_of_idp(&sealed, cookie, now);

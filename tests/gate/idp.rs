@@ -399,6 +399,22 @@ async fn who_is_removed_at_the_provider_is_out_once_that_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_asked_for_after_a_while_asks_the_provider_too() {
+    let world = World::start().await;
+    world.idp.has("1", "alice@corp.example");
+    let mut browser = world.browser();
+    let program = world.let_in(&mut browser).await;
+    let asked = world.idp.asked("/token");
+    world.passes_time(WHILE);
+    assert!(browser.get("/oauth").await.body.contains("alice@corp.example"));
+    assert_eq!(world.idp.asked("/token"), asked + 1);
+    world.idp.removes("1");
+    world.passes_time(WHILE);
+    assert_eq!(browser.get("/oauth").await.leads_to().as_deref(), Some("/oauth/login"));
+    assert!(world.is_refused(&program.access).await, "what a program has ends with it");
+}
+
+#[tokio::test]
 async fn many_refreshes_at_once_ask_the_provider_once() {
     let world = World::start().await;
     world.idp.has("1", "alice@corp.example");
@@ -463,7 +479,14 @@ async fn the_same_address_or_subject_at_another_provider_is_somebody_else() {
     let program = world.let_in(&mut browser).await;
     let other = TestIdp::start().await;
     other.has("1", "alice@corp.example");
+    let mut waiting = Browser::plain(addr, PLAIN);
+    let page = waiting.get("/oauth/login").await;
+    let url = world.continues(&mut waiting, &page).await;
+    let back = world.idp.sends_back(&url).await;
     world.gate.reload(config(&other.config(), &world.server));
+    let page = waiting.get(&back).await;
+    assert_trouble(&waiting, &page, 400);
+    assert_eq!(other.requests().len(), 0, "the code of one is not shown to the other");
     assert!(world.is_refused(&program.access).await);
     world.idp = other;
     let of_other = world.let_in(&mut browser).await;

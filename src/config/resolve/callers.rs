@@ -22,9 +22,9 @@ impl KnownNames {
     }
 
     /// With one more, if they could be read.
-    pub(super) fn and(self, more: Option<Arc<str>>) -> Self {
+    pub(super) fn and(self, more: Arc<str>) -> Self {
         match self.all {
-            Some(all) => Self::of(all.into_iter().chain(more).collect()),
+            Some(all) => Self::of(all.into_iter().chain([more]).collect()),
             None => self,
         }
     }

@@ -32,6 +32,8 @@ const GOOGLE_KEYS: [&str; 3] = ["googleClientId", "googleClientSecret", "googleR
 pub(crate) struct ReadIdp {
     /// The provider, if all of it is good. Its `redirect_uri` is empty where the config does not say it.
     known: Option<IdpConfig>,
+    /// Which kind it is, whatever else is wrong with it.
+    provider: Option<IdpProvider>,
     /// Whether one is meant, whatever is wrong with it.
     pub(crate) is_there: bool,
     /// Whether no slip has hidden it, or whom it admits.
@@ -65,7 +67,7 @@ impl ReadIdp {
 
     /// As whom `assign` may name it.
     pub(super) fn name(&self) -> Option<Arc<str>> {
-        self.known.as_ref().map(|idp| idp.provider.name().into())
+        self.provider.map(|provider| provider.name().into())
     }
 }
 
@@ -167,6 +169,7 @@ fn object(cx: &mut Context<'_>, node: &Node<'_>, read: &mut ReadIdp) -> Option<I
         Some("oidc") => Some(IdpProvider::Oidc),
         _ => None,
     };
+    read.provider = provider;
     let client_id = fields.text(cx, "clientId").and_then(|text| word(cx, text));
     let client_secret = fields.get("clientSecret").and_then(|node| secret(cx, &node));
     let redirect_uri = fields.text(cx, "redirectUri").and_then(|text| redirect(cx, text, read));
@@ -242,6 +245,7 @@ fn object(cx: &mut Context<'_>, node: &Node<'_>, read: &mut ReadIdp) -> Option<I
 
 /// The same in MCP Front's words.
 fn google(cx: &mut Context<'_>, auth: &Fields<'_>, read: &mut ReadIdp) -> Option<IdpConfig> {
+    read.provider = Some(IdpProvider::Google);
     let client_id = auth.text(cx, "googleClientId").and_then(|text| word(cx, text));
     let (client_secret, redirect_uri) = google_keys(cx, auth, read);
     Some(IdpConfig {

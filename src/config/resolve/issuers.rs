@@ -77,7 +77,8 @@ pub(super) fn read(
     if let Some(node) = auth.get("assign") {
         let key = auth.key("assign");
         if idp.is_there {
-            names = names.and(idp.name());
+            // One with a mistake may be meant by any name.
+            names = idp.name().map_or_else(KnownNames::default, |name| names.and(name));
         } else if auth.lacks(&["issuers"]) {
             let message = "has no effect, because there are no `issuers` whose tokens it could be for, and no `idp`; add one, or remove it";
             cx.notice(&key, message);

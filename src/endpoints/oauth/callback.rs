@@ -41,7 +41,8 @@ pub(super) async fn begin(
     let Some(idp) = request.live.idp() else { return Ok(browser.over()) };
     let key = SecretKey::random().map_err(|_| no_key(NoKey))?;
     let made = browser.now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let flow = IdpFlow { made, key: URL_SAFE_NO_PAD.encode(key.expose()), asked };
+    let provider = request.live.idp_fingerprint().ok_or_else(Error::logins_not_kept)?.bytes();
+    let flow = IdpFlow { made, key: URL_SAFE_NO_PAD.encode(key.expose()), provider, asked };
     let Some(state) = browser.seal_for_idp(&flow)? else {
         let sentence = "This program asks in more words than can be taken through a login elsewhere.";
         return Ok(browser.trouble(sentence, None, WayOn::TellOperator));
@@ -81,7 +82,10 @@ pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload
     let Some(state) = form.get("state") else { return Ok(browser.over()) };
     // Only this browser has it, and only for a while.
     let Some(flow) = browser.open_of_idp(state)? else { return Ok(browser.over()) };
-    let Some(key) = key_of(&flow) else { return Ok(browser.over()) };
+    let fingerprint = request.live.idp_fingerprint().ok_or_else(Error::logins_not_kept)?;
+    let Some(key) = key_of(&flow).filter(|_| flow.provider == fingerprint.bytes()) else {
+        return Ok(browser.over());
+    };
     if let Some(error) = form.get("error") {
         let why = match error {
             "access_denied" => {
@@ -116,7 +120,6 @@ pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload
     if let Err(why) = request.live.admitted(&principal, &claims) {
         return Ok(failed(browser, idp, IdpError::Refused(why), Some((&principal, &login.display))));
     }
-    let fingerprint = request.live.idp_fingerprint().ok_or_else(Error::logins_not_kept)?;
     let account =
         Account { principal, fingerprint, display: login.display.into(), claims, checked: browser.now };
     let begun = browser.grants()?.begin_page_as(KeptAccount::new(account, login.keep), browser.now).await;
