@@ -44,7 +44,7 @@ MARKS = {"file", "in", "until", "says", "run by", "not run"}
 SECONDS = 60
 # Variables and files that configs of the pages refer to.
 VARIABLES = {name: f"an-example-of-a-secret-called-{name}" for name in (
-    "DEV_TOKEN", "NIGHT_TOKEN", "DOCS_API_KEY", "TEAM_TOKEN", "JWT_SECRET", "IDP_SECRET")}
+    "DEV_TOKEN", "NIGHT_TOKEN", "DOCS_API_KEY", "TEAM_TOKEN", "JWT_SECRET", "IDP_SECRET", "INTROSPECTION_SECRET")}
 VARIABLES["ENCRYPTION_KEY"] = "an-example-of-a-key-of-32-bytes."
 FILES = ["ops.token", "cert.pem", "key.pem"]
 

@@ -191,8 +191,10 @@ fn metadata_of(endpoint: &Endpoint, live: &Live, head: &Parts, error: &Error) ->
     let is_place = matches!(endpoint.answer, Answer::Mcp(_));
     let is_asked = matches!(error.kind.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
         || error.kind == ErrorKind::GuessLimited;
-    let config = live.config.oauth.as_ref().filter(|_| is_place && is_asked)?;
-    Some(metadata::location(config, head.uri.path(), head.uri.query()))
+    if !is_place || !is_asked || !live.config.has_resource_metadata() {
+        return None;
+    }
+    Some(metadata::location(&live.config.base()?, head.uri.path(), head.uri.query()))
 }
 
 /// Says that the connection ends with this answer, if it does.

@@ -35,7 +35,7 @@ use sha2::{Digest as _, Sha256};
 use test_support::{
     browser::{PLAIN, ask, form, link, query},
     harness::{Client, DEV, field, get, post},
-    issuer::{Signer, TestIssuer},
+    issuer::{Introspection, Signer, TestIssuer, active},
     numbered::{connect, from_env, percentile, raise_file_limit, server, status},
     process::Process,
     users::{HASH, bare, log_in, login},
@@ -122,6 +122,10 @@ struct Kind {
     is_from_everywhere: bool,
 }
 
+/// The kind that an issuer would have to be asked about.
+const OPAQUE: &str = "opaque";
+/// A token that the issuer knows.
+const KNOWN_TOKEN: &str = "2YotnFZFEjr1zCsicMWpAA";
 /// Where a number stands that no other attempt has.
 const NUMBER: &str = "NNNNNNNNNNNNNNNN";
 /// Where the name of one of those that there are stands.
@@ -191,6 +195,17 @@ async fn kinds(addr: SocketAddr, issuer: &TestIssuer) -> Vec<Kind> {
             ],
             counted: 6,
             statuses: &[401, 429],
+            is_from_everywhere: true,
+        },
+        Kind {
+            name: OPAQUE,
+            requests: vec![
+                post("/db", &token("", 43), "", "{}"),
+                post("/db", &token("corp_", 240), "", "{}"),
+                post("/db", &token("eyJ", 700), "", "{}"),
+            ],
+            counted: 3,
+            statuses: &[401, 429, 503],
             is_from_everywhere: true,
         },
         Kind {
@@ -430,8 +445,8 @@ async fn calls(addr: SocketAddr, tokens: &[String], until: Instant) -> Calls {
         let token = &tokens[number % tokens.len()];
         let began = Instant::now();
         // Each of the tokens comes both ways.
-        let status = match number % 5 {
-            4 => status(&mut connect(addr).await, token).await,
+        let status = match number % 7 {
+            6 => status(&mut connect(addr).await, token).await,
             _ => status(&mut kept, token).await,
         };
         took.push(began.elapsed());
@@ -535,16 +550,24 @@ fn attack_by_many(target: SocketAddr, kind: Kind, attackers: &Handle) -> (Arc<Fl
 }
 
 /// One flood of a gateway that has seen none yet.
-async fn flood(index: usize, runtimes: &Runtimes) {
+async fn flood(index: usize, name: &str, runtimes: &Runtimes) {
     let attackers = runtimes.attackers.handle();
     let issuer = TestIssuer::start().await;
-    let gate = Process::start(config(server().await, &issuer)).await;
+    let introspection = Introspection::start().await;
+    introspection.says(KNOWN_TOKEN, active("bob", json!({})));
+    let mut config = config(server().await, &issuer);
+    if name == OPAQUE {
+        config["proxy"]["auth"]["issuers"]["corp"]["introspection"] = introspection.config();
+    }
+    let gate = Process::start(config).await;
     let addr = gate.addr;
     let kind = kinds(addr, &issuer).await.remove(index);
-    let name = kind.name;
     let time = Duration::from_secs(seconds());
     let session = log_in(&mut connect(addr).await, "good").await.session;
-    let tokens = [DEV.to_owned(), session, let_in(addr).await, issuer.token("alice", json!({}))];
+    let jwt = issuer.token("alice", json!({}));
+    introspection.says(&jwt, active("alice", json!({})));
+    let mut tokens = vec![DEV.to_owned(), session, let_in(addr).await, jwt];
+    tokens.extend((name == OPAQUE).then(|| KNOWN_TOKEN.to_owned()));
     calls(addr, &tokens, Instant::now() + time / 8).await;
     let alone = calls(addr, &tokens, Instant::now() + time / 2).await;
     let idle = gate.memory("VmRSS");
@@ -599,6 +622,10 @@ async fn flood(index: usize, runtimes: &Runtimes) {
         idle / 1024,
         memory.map(|bytes| bytes / 1024)
     );
+    let asked = introspection.asked_in_all();
+    println!("  the issuer was asked {asked} times");
+    // Fifty at once, and then fifty a second.
+    assert!(asked as f64 <= 50.0 * (began.elapsed().as_secs_f64() + 3.0), "{name}: {asked}");
     let other = flood.other.lock().unwrap();
     assert!(tried > 100 && other.is_none(), "{name}: {tried} {other:?}");
     assert!(memory[3] < memory[0].max(memory[1]) + MOST_MEMORY, "{name}: {memory:?}");
@@ -633,7 +660,7 @@ fn a_flood_of_what_anybody_may_send_takes_no_memory_and_others_do_not_notice_it(
     });
     for (index, name) in names.iter().enumerate() {
         if wanted.is_empty() || wanted.split(',').any(|wanted| wanted == *name) {
-            runtimes.own.block_on(Box::pin(flood(index, &runtimes)));
+            runtimes.own.block_on(Box::pin(flood(index, name, &runtimes)));
         }
     }
     runtimes.attackers.shutdown_background();

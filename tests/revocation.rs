@@ -30,6 +30,7 @@ use std::{
 use serde_json::{Value, json};
 use test_support::{
     harness::{DEV, soon},
+    issuer::{TestIssuer, claims},
     numbered::{
         PACE, becomes, connect, count_events, from_env, percentile, raise_file_limit, server, status, stream,
     },
@@ -53,10 +54,23 @@ enum Way {
     Password,
     Role,
     TokenRevoke,
+    /// The issuer of its token is taken out.
+    Issuer,
+    /// What gave it a role for what its token says.
+    Assign,
 }
 
-const WAYS: [Way; 7] =
-    [Way::Logout, Way::Replay, Way::Disabled, Way::Removed, Way::Password, Way::Role, Way::TokenRevoke];
+const WAYS: [Way; 9] = [
+    Way::Logout,
+    Way::Replay,
+    Way::Disabled,
+    Way::Removed,
+    Way::Password,
+    Way::Role,
+    Way::TokenRevoke,
+    Way::Issuer,
+    Way::Assign,
+];
 
 /// The caller that loses its right in a round.
 fn name(round: usize) -> String {
@@ -71,15 +85,37 @@ fn token_of(name: &str) -> String {
     format!("{name}-token-0123456789abcdef")
 }
 
-fn config(server: SocketAddr, rounds: usize) -> Value {
+/// An issuer of this name, by the keys of `issuer`.
+fn issuer_of(issuer: &TestIssuer, name: &str) -> Value {
+    let mut config = issuer.config();
+    config["issuer"] = json!(format!("{}/{name}", issuer.url()));
+    config
+}
+
+/// The token of somebody whose name it says, of the issuer of this name.
+fn jwt(issuer: &TestIssuer, of: &str, name: &str) -> String {
+    // Who has an issuer alone is given the role for something that all of them are given it for.
+    let all = if of == name { "reader" } else { "nothing" };
+    let says = claims(&format!("{}/{of}", issuer.url()), name, json!({ "name": name, "all": all }));
+    issuer.sign(json!({ "typ": "at+jwt" }), &says)
+}
+
+fn config(server: SocketAddr, rounds: usize, issuer: &TestIssuer) -> Value {
     let user = json!({ "passwordHash": CHEAP_HASHES[0], "roles": ["reader"] });
     let (mut users, mut tokens) = (json!({}), json!({ "dev": DEV }));
     for n in 0..OTHERS {
         users[other(n)] = user.clone();
         tokens[other(n)] = json!({ "value": token_of(&other(n)), "roles": ["reader"] });
     }
+    let mut issuers = json!({ "people": issuer_of(issuer, "people") });
+    let mut assign = vec![json!({ "if": { "claim": "all", "has": "reader" }, "roles": ["reader"] })];
     for round in 0..rounds {
         match WAYS[round % WAYS.len()] {
+            Way::Issuer => issuers[name(round)] = issuer_of(issuer, &name(round)),
+            Way::Assign => {
+                let condition = json!({ "issuer": "people", "claim": "name", "has": name(round) });
+                assign.push(json!({ "if": condition, "roles": ["reader"] }));
+            }
             Way::TokenRevoke => {
                 tokens[name(round)] = json!({ "value": token_of(&name(round)), "roles": ["reader"] });
             }
@@ -89,7 +125,13 @@ fn config(server: SocketAddr, rounds: usize) -> Value {
     json!({
         "proxy": {
             "workers": 2,
-            "auth": { "tokens": tokens, "users": users, "sessions": { "reuseGrace": "0s" } },
+            "auth": {
+                "tokens": tokens,
+                "users": users,
+                "sessions": { "reuseGrace": "0s" },
+                "issuers": issuers,
+                "assign": assign,
+            },
         },
         "mcpServers": { "db": { "url": format!("http://{server}/mcp"), "roles": ["reader"] } },
     })
@@ -124,6 +166,8 @@ async fn revoke(gate: &Process, config: &mut Value, way: Way, name: &str, tokens
             assert!(output.status.success(), "{output:?}");
             return began;
         }
+        Way::Issuer => drop(auth["issuers"].as_object_mut().unwrap().remove(name)),
+        Way::Assign => auth["assign"].as_array_mut().unwrap().retain(|entry| entry["if"]["has"] != name),
         Way::Disabled => auth["users"][name]["disabled"] = json!(true),
         Way::Password => auth["users"][name]["passwordHash"] = json!(CHEAP_HASHES[1]),
         Way::Role => auth["users"][name]["roles"] = json!(["another"]),
@@ -153,7 +197,8 @@ async fn whoever_loses_a_right_loses_it_at_once_and_nobody_else_loses_a_byte() {
     let streams = from_env("SLUICEGATE_STREAMS", 40);
     raise_file_limit();
     let server = server().await;
-    let mut config = config(server, rounds);
+    let issuer = TestIssuer::start().await;
+    let mut config = config(server, rounds, &issuer);
     let gate = Process::start(config.clone()).await;
     let addr = gate.addr;
 
@@ -181,6 +226,8 @@ async fn whoever_loses_a_right_loses_it_at_once_and_nobody_else_loses_a_byte() {
         let (way, name) = (WAYS[round % WAYS.len()], name(round));
         let tokens = match way {
             Way::TokenRevoke => Tokens { session: token_of(&name), refresh: String::new() },
+            Way::Issuer => Tokens { session: jwt(&issuer, &name, &name), refresh: String::new() },
+            Way::Assign => Tokens { session: jwt(&issuer, "people", &name), refresh: String::new() },
             _ => log_in(&mut connect(addr).await, &name).await,
         };
         let (tell, mut told) = mpsc::channel(STREAMS_OF_ONE);
@@ -198,7 +245,7 @@ async fn whoever_loses_a_right_loses_it_at_once_and_nobody_else_loses_a_byte() {
         }
         assert_eq!(status(&mut kept, &tokens.session).await, 200, "{way:?}");
         let lost = revoke(&gate, &mut config, way, &name, &tokens).await;
-        let wanted = if way == Way::Role { 403 } else { 401 };
+        let wanted = if matches!(way, Way::Role | Way::Assign) { 403 } else { 401 };
         becomes(&mut kept, &tokens.session, wanted).await;
         let (_, refused, ended) = &mut took[round % WAYS.len()];
         refused.push(lost.elapsed());

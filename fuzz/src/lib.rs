@@ -9,6 +9,7 @@ pub mod config_load;
 pub mod config_parse;
 pub mod endpoint;
 pub mod event_reference;
+pub mod foreign_token;
 pub mod json;
 pub mod message;
 pub mod oauth_client;
@@ -28,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("config_load", config_load::run),
     ("config_parse", config_parse::run),
     ("endpoint", endpoint::run),
+    ("foreign_token", foreign_token::run),
     ("json", json::run),
     ("message", message::run),
     ("oauth_client", oauth_client::run),

@@ -1,8 +1,15 @@
 //! `sluicegate explain`: what a caller may do, and the line of the config that says so.
 
-use std::{fmt::Write as _, path::Path, process::ExitCode, sync::Arc, time::SystemTime};
+use std::{
+    fmt::Write as _,
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use clap::Args;
+use serde_json::{Map, Value, map::Entry};
 
 use super::common::{BAD_USAGE, ConfigFile, FAILED, print, print_problems, proposed};
 use crate::{
@@ -10,8 +17,9 @@ use crate::{
     error::ErrorKind,
     gateway::exposed,
     identity::{
-        Allowed, Identity, Principal, Proof,
+        Allowed, Identity, Principal, Proof, Vouched,
         audience::Audience,
+        foreign::verified::VerifiedJwt,
         scope::{self, Scope},
     },
     policy::decide::{Ask, Decision, DenyKind, ManageAsk, Policy, Servers as _, decide},
@@ -21,7 +29,7 @@ use crate::{
 pub(super) struct Explain {
     #[command(flatten)]
     file: ConfigFile,
-    /// Who asks: token:NAME, user:NAME, tenant:NAME, or `nobody` without a credential
+    /// Who asks: token:NAME, user:NAME, tenant:NAME, jwt:ISSUER:SUBJECT, or `nobody` without a credential
     #[arg(long = "as", value_name = "PRINCIPAL", required_unless_present = "token_name")]
     principal: Option<Principal>,
     /// The same as --as token:NAME
@@ -39,6 +47,17 @@ pub(super) struct Explain {
     /// A client asks for the principal, whose token is for this place; without it, for all of the gateway
     #[arg(long, value_name = "URL")]
     resource: Option<String>,
+    /// What the token of somebody of an issuer says besides, as in groups=eng; once for each value of a list
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    claims: Vec<(String, Value)>,
+}
+
+/// A claim as it is written. What JSON calls a number or a boolean is one.
+fn claim(text: &str) -> Result<(String, Value), String> {
+    let (name, value) =
+        text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("write NAME=VALUE")?;
+    let parsed = serde_json::from_str(value).ok().filter(|value: &Value| !value.is_string());
+    Ok((name.to_owned(), parsed.unwrap_or_else(|| value.into())))
 }
 
 /// Prints the decision about each credential of the principal. Several that are decided alike are one.
@@ -53,13 +72,25 @@ pub(super) fn run(explain: Explain) -> Result<ExitCode, String> {
     let principal = named.or(explain.principal).unwrap_or(Principal::Nobody);
     let located = |message: String| format!("{}: {message}", path.display());
     let ask = question(snapshot, &explain.server, explain.tool.as_deref()).map_err(located)?;
-    let mut identities = identities(snapshot, &principal).map_err(located)?;
-    if let Some(allowed) =
-        allowed(snapshot, explain.scope.as_deref(), explain.resource.as_deref()).map_err(located)?
-    {
-        let allowed = Arc::new(allowed);
-        identities.iter_mut().for_each(|(identity, _)| identity.allowed = Some(Arc::clone(&allowed)));
-    }
+    let (scope, resource) = (explain.scope.as_deref(), explain.resource.as_deref());
+    let (identities, of_issuer) = match &principal {
+        Principal::Foreign(name) => {
+            let (identity, note) =
+                of_issuer(snapshot, name, explain.claims, scope, resource).map_err(located)?;
+            (vec![(identity, String::new())], note)
+        }
+        _ if !explain.claims.is_empty() => {
+            return Err("--claim is of tokens of an issuer, as in --as jwt:corp:alice".into());
+        }
+        _ => {
+            let mut identities = identities(snapshot, &principal).map_err(located)?;
+            if let Some(allowed) = allowed(snapshot, scope, resource).map_err(located)? {
+                let allowed = Arc::new(allowed);
+                identities.iter_mut().for_each(|(identity, _)| identity.allowed = Some(Arc::clone(&allowed)));
+            }
+            (identities, None)
+        }
+    };
     let now = Some(SystemTime::now());
     let policy = Policy { servers: snapshot, now, admin_sees_all: snapshot.admin_sees_all };
     let mut answers = Vec::<(String, Vec<String>)>::new();
@@ -82,6 +113,9 @@ pub(super) fn run(explain: Explain) -> Result<ExitCode, String> {
         };
     }
     text += &notes_of_scope(snapshot, explain.scope.as_deref().unwrap_or_default());
+    if let Some(note) = of_issuer {
+        let _ = writeln!(text, "note: {note}");
+    }
     if snapshot.server(&explain.server).is_some_and(|server| server.disabled) {
         let _ = writeln!(text, "note: the server is disabled, so its requests are answered with 503");
     }
@@ -174,9 +208,8 @@ fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identit
     let name = match principal {
         Principal::Nobody => return Ok(vec![(Identity::NOBODY, String::new())]),
         Principal::User(name) => return user(snapshot, name).map(|user| vec![(user, String::new())]),
-        Principal::Foreign(_) => {
-            return Err("what somebody of an issuer may do depends on what their token says; ask the gateway with one".into());
-        }
+        // Of them, the config has nothing that does not depend on what their token says.
+        Principal::Foreign(_) => return Ok(Vec::new()),
         Principal::Idp(_) => {
             return Err("what somebody of the identity provider may do depends on what that says of them; ask the gateway as them".into());
         }
@@ -205,6 +238,59 @@ fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identit
         ));
     }
     Ok(found)
+}
+
+/// Somebody who comes with a token of an issuer that says `claims`, and what there is to say of that.
+fn of_issuer(
+    snapshot: &Snapshot,
+    name: &str,
+    claims: Vec<(String, Value)>,
+    scope: Option<&str>,
+    resource: Option<&str>,
+) -> Result<(Identity, Option<&'static str>), String> {
+    let (issuer, subject) = name.split_once(':').unwrap_or((name, ""));
+    let found = snapshot.issuers.iter().find(|known| *known.name == *issuer).ok_or_else(|| {
+        let names = snapshot.issuers.iter().map(|issuer| &*issuer.name);
+        format!("there is no such issuer in `proxy.auth.issuers`; {}", proposed(issuer, names))
+    })?;
+    let base = snapshot.base().unwrap_or_default();
+    let mut all = Map::new();
+    for (name, value) in claims {
+        match all.entry(name) {
+            Entry::Vacant(free) => drop(free.insert(value)),
+            Entry::Occupied(mut taken) => match taken.get_mut() {
+                Value::Array(list) => list.push(value),
+                one => *one = Value::Array(vec![one.take(), value]),
+            },
+        }
+    }
+    let (scope, note) = match (&found.scope_claim, scope) {
+        (None, Some(_)) => return Err("tokens of this issuer have no scope, by its `scopeClaim`".into()),
+        (None, None) => (None, None),
+        (Some(_), Some(scope)) => (Some(scope.split_whitespace().map(str::to_owned).collect()), None),
+        (Some(claim), None) => match VerifiedJwt::scope_of(&all, claim) {
+            Some(words) => (Some(words), None),
+            None => {
+                let note = "the token is taken to have the scope `mcp`; without one it opens nothing";
+                (Some(vec![ScopeWord::ALL.to_owned()]), Some(note))
+            }
+        },
+    };
+    let takes_any = || found.audiences.first().cloned().unwrap_or_else(|| base.to_string());
+    let audiences = vec![resource.map_or_else(takes_any, str::to_owned)];
+    let expires = SystemTime::now() + Duration::from_secs(60);
+    let token = VerifiedJwt { subject: subject.to_owned(), audiences, scope, expires, claims: all };
+    let vouched = Vouched {
+        config: 0,
+        issuer: Arc::clone(found),
+        key_id: None,
+        confirmed: None,
+        token,
+        asked: Arc::default(),
+    };
+    let identity = Identity::vouched_for(&Arc::new(vouched), snapshot, Proof::Foreign([0; 32]));
+    let no_place = "--resource is no place of this gateway, and none of `audiences` of the issuer";
+    Ok((identity.ok_or(no_place)?, note))
 }
 
 /// The user of this name. How it proves who it is makes no difference.

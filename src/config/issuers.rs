@@ -7,6 +7,7 @@ use jsonwebtoken::Algorithm;
 use url::Url;
 
 use super::access::CallerLimits;
+use crate::secret::Secret;
 
 /// Somebody who issues JSON Web Tokens for the gateway (RFC 9068).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,30 @@ pub struct Issuer {
     pub leeway: Duration,
     /// `streamGrace`: how long a stream goes on when its token has expired.
     pub stream_grace: Duration,
+    /// `introspection`: how it is asked about tokens.
+    pub introspection: Option<Introspection>,
+}
+
+/// How an issuer is asked about tokens (RFC 7662): those that only it can read, and whether one that others can read was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introspection {
+    /// `url`: where it answers.
+    pub url: Url,
+    /// `clientId`: as whom the gateway asks.
+    pub client_id: String,
+    /// `clientSecret`: what proves that.
+    pub client_secret: Secret,
+    /// `cacheTtl`: how long a yes is taken for one.
+    pub cache_ttl: Duration,
+    /// `tokenPrefix`: what its tokens begin with that are no JWTs; needed where several issuers are asked.
+    pub token_prefix: Option<String>,
+}
+
+impl Introspection {
+    /// `cacheTtl` where the config does not say it.
+    pub const CACHE_TTL: Duration = Duration::from_secs(30);
+    /// The longest `cacheTtl`: a token that was revoked is good so long.
+    pub const LONGEST_CACHE_TTL: Duration = Duration::from_secs(10 * 60);
 }
 
 impl Issuer {

@@ -974,10 +974,43 @@ fn tokens_of_others_that_would_not_be_taken_or_too_many_of_them() {
             ],
         ),
         (
-            issuers!("\"corp\": {\"issuer\": \"https://a\", \"introspection\": {}}", ""),
-            &[("2:33:", "unknown key; an issuer is not asked about a token")],
+            issuers!(
+                "\"corp\": {\"issuer\": \"https://a\", \"introspection_endpoint\": \"https://a/i\", \"clientId\": \"g\"}",
+                ""
+            ),
+            &[
+                ("2:33:", "unknown key; is `url` in `introspection` here"),
+                ("2:74:", "unknown key; the gateway is a client of the issuer only to ask it about tokens"),
+            ],
         ),
     ]);
+}
+
+#[test]
+fn how_an_issuer_is_asked_about_tokens() {
+    const GOOD: &str = r#""url": "https://a/i", "clientId": "g", "clientSecret": "s-of-the-gateway""#;
+    let with = |introspection: &str| {
+        let corp = format!(r#""corp": {{"issuer": "https://a", "introspection": {{{introspection}}}}}"#);
+        format!(
+            "{{\"proxy\": {{\"baseUrl\": \"https://m\", \"auth\": {{\"issuers\": {{{corp}}}}}}}, \"mcpServers\": {{}}}}"
+        )
+    };
+    for (introspection, said) in [
+        ("", "needs a `url`, at which the issuer answers"),
+        ("", "needs a `clientId`"),
+        ("", "needs a `clientSecret`"),
+        (r#""url": "http://a/i", "clientId": "g", "clientSecret": "s""#, "is http://"),
+        (r#""url": "https://a/i", "clientId": " ", "clientSecret": "s""#, "is empty; write a word"),
+        (r#""url": "https://a/i", "clientId": "g", "clientSecret": " ""#, "is empty; write the secret"),
+        (&format!(r#"{GOOD}, "cacheTtl": "11m""#), "is longer than 10 minutes"),
+        (&format!(r#"{GOOD}, "tokenPrefix": "a b""#), "is no beginning of a token"),
+        (&format!(r#"{GOOD}, "tokenPrefix": """#), "is no beginning of a token"),
+        (&format!(r#"{GOOD}, "ttl": "1m""#), "unknown key; it is `cacheTtl` here"),
+    ] {
+        let problems = lines_of(with(introspection).as_bytes()).join("\n");
+        assert!(problems.contains(said), "{introspection}: {problems}");
+        assert!(!problems.contains("s-of-the-gateway"), "{problems}");
+    }
 }
 
 #[test]

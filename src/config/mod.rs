@@ -53,7 +53,7 @@ use sha2::{Digest as _, Sha256};
 pub use crate::config::{
     access::{ADMIN, Access, CallerLimits, Rule, RuleName, RuleSubject},
     idp::{IdpConfig, IdpProvider},
-    issuers::{Assignment, Condition, Issuer},
+    issuers::{Assignment, Condition, Introspection, Issuer},
     names::{is_format, user_name_fault},
     oauth::{OauthClient, OauthConfig, Registration, ScopeTags},
     read::{context::Unread, reference::Env},

@@ -112,6 +112,20 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What the URL of each place of the gateway begins with, if the config says so.
+    pub fn base(&self) -> Option<Arc<str>> {
+        match (&self.oauth, &self.base_url) {
+            (Some(config), _) => Some(Arc::clone(&config.base)),
+            (None, Some(url)) => Some(url.as_str().trim_end_matches('/').into()),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether clients can read who issues tokens for a place (RFC 9728): there is somebody who does, and places have URLs.
+    pub fn has_resource_metadata(&self) -> bool {
+        self.oauth.is_some() || !self.issuers.is_empty() && self.base_url.is_some()
+    }
+
     /// Whether there may be grants: of users, and with `"kind": "oauth"` of whoever has a token.
     pub fn has_grants(&self) -> bool {
         !self.users.is_empty() || self.oauth.is_some()

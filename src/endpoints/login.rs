@@ -286,7 +286,9 @@ impl LoginRequest<'_> {
     async fn known(&self, token: &Secret) -> Result<LoginAnswer, Error> {
         let presented = Ok(Presented::bare(token.expose().as_bytes()));
         let opened = RefCell::default();
-        let caller = match self.live.identify(&presented, self.address, &opened) {
+        // Nobody logs in with what others issue. So they are not asked about it either.
+        let nobody_asks = || Err(ErrorKind::InvalidToken.into());
+        let caller = match self.live.identify(&presented, self.address, &opened, &nobody_asks) {
             Identified::Ready(found) => found?,
             Identified::Later(found) => {
                 let caller = found.await?;
@@ -302,8 +304,7 @@ impl LoginRequest<'_> {
             Standing::Foreign(owner) => (self.on_known)(owner)?,
             Standing::Nobody => {}
         }
-        // What a program was given is not its user's to log in with: it is for some places, and for less time. Nor is what others
-        // issue.
+        // What a program was given is not its user's to log in with: it is for some places, and for less time.
         if matches!(caller.identity.proof, Proof::Access { .. } | Proof::Foreign(_)) {
             return Err(ErrorKind::InvalidToken.into());
         }

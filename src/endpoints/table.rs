@@ -360,7 +360,9 @@ impl Endpoint {
         match self.answer {
             _ if self.public == DEBUGGER && !config.debug => &UNKNOWN,
             Answer::Oauth(endpoint) if config.oauth.is_none() => {
-                if endpoint.is_looked_for() {
+                if endpoint == OauthEndpoint::ResourceMetadata && config.has_resource_metadata() {
+                    self
+                } else if endpoint.is_looked_for() {
                     &NO_LOGIN
                 } else {
                     &UNKNOWN

@@ -396,6 +396,7 @@ impl Worker {
         let live = self.shared.live();
         let lost = |subject: &Subject| {
             let admission = subject.admission();
+            live.keep_asking(admission);
             let loss = live.loss(admission).map(Signal::Revoked);
             loss.or_else(|| live.was_stopped_since(admission).then_some(Signal::Cut))
         };

@@ -5,13 +5,15 @@ pub mod credential_key;
 pub mod foreign;
 pub mod idp;
 pub mod login;
+pub mod opened_tokens;
 pub mod presented;
 mod principal;
 pub mod scope;
+pub mod token_digest;
 pub mod token_table;
 pub mod verifier;
 
-pub use self::principal::{Allowed, Identity, InvalidPrincipal, Principal, Proof, Vouched, given};
+pub use self::principal::{Allowed, Confirmed, Identity, InvalidPrincipal, Principal, Proof, Vouched, given};
 
 use std::{
     cell::{Cell, OnceCell},

@@ -11,12 +11,18 @@ use std::{
 
 use super::{
     audience::{Audience, Place},
-    foreign::verified::VerifiedJwt,
+    foreign::{
+        introspection::{Introspector, Verdict},
+        verified::VerifiedJwt,
+    },
     login::{fingerprint::Fingerprint, grant_id::GrantId},
     scope::Scope,
 };
 use crate::{
-    config::{Assignment, CallerLimits, Condition, Credential, Issuer, RuleName, RuleOf, RuleSubject, User},
+    config::{
+        Assignment, CallerLimits, Condition, Credential, Issuer, RuleName, RuleOf, RuleSubject, ScopeTags,
+        ScopeWord, Snapshot, User,
+    },
     mcp::seal::SessionOwner,
 };
 
@@ -160,18 +166,43 @@ pub struct Vouched {
     pub config: u64,
     /// As the config had it when the token was looked at.
     pub issuer: Arc<Issuer>,
-    /// By which key its token is signed.
-    pub key_id: Arc<str>,
+    /// By which key its token is signed, if it is a JWT.
+    pub key_id: Option<Arc<str>>,
+    /// What the issuer said of the token, if it was asked.
+    pub confirmed: Option<Confirmed>,
     /// What its token says, of the claims that were asked about.
     pub token: VerifiedJwt,
     /// Which those are.
     pub asked: Arc<BTreeSet<String>>,
 }
 
+/// What an issuer said of a token that it was asked about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Confirmed {
+    /// By whom it was asked.
+    pub by: Arc<Introspector>,
+    /// What it said.
+    pub verdict: Arc<Verdict>,
+}
+
 impl Vouched {
     /// What `assignments` give to it: roles, and limits. What several give adds up.
     pub fn given(&self, assignments: &[Assignment]) -> (Vec<String>, CallerLimits) {
         given(assignments, |condition| self.token.meets(condition, &self.issuer))
+    }
+
+    /// For which places of the gateway its token is: all, if it has one of the issuer's `audiences`.
+    fn audience(&self, base: &str) -> Option<Audience> {
+        let Self { issuer, token, .. } = self;
+        if token.audiences.iter().any(|of| issuer.audiences.contains(of)) {
+            return Some(Audience::Gateway);
+        }
+        let mut places: Vec<_> = token.audiences.iter().filter_map(|of| Audience::of(of, base)).collect();
+        match places.len() {
+            0 => None,
+            1 => places.pop(),
+            _ => Some(Audience::Several(places.into())),
+        }
     }
 }
 
@@ -284,6 +315,31 @@ impl Identity {
             allowed: None,
             vouched: None,
         }
+    }
+
+    /// Somebody of whom an issuer says this, by `config`; `None` if the token is for another place than this gateway.
+    pub fn vouched_for(vouched: &Arc<Vouched>, config: &Snapshot, proof: Proof) -> Option<Self> {
+        let Vouched { issuer, token, .. } = &**vouched;
+        let base = config.base().unwrap_or_default();
+        let audience = vouched.audience(&base)?;
+        let (roles, limits) = vouched.given(&config.assignments);
+        let tags = config.oauth.as_ref().map_or(ScopeTags::default(), |config| config.scope_tags);
+        let scope = match &token.scope {
+            None => Scope::parse(ScopeWord::ALL, tags),
+            Some(words) => Scope::parse(&words.join(" "), tags),
+        };
+        let allowed = Allowed { client_id: Arc::default(), receiver: None, base, audience, scope };
+        Some(Self {
+            principal: Principal::Foreign(format!("{}:{}", issuer.name, token.subject).into()),
+            proof,
+            roles,
+            limits,
+            is_disabled: false,
+            not_after: Some(token.expires + issuer.leeway + issuer.stream_grace),
+            is_decoy: false,
+            allowed: Some(Arc::new(allowed)),
+            vouched: Some(Arc::clone(vouched)),
+        })
     }
 
     /// The same principal, as something else proves it that ends at `not_after`.

@@ -83,6 +83,15 @@ impl RateMeter {
         }
     }
 
+    /// How long to wait for the next one, if one more would be too many now. Counts nothing.
+    pub fn wait(&self, rate: Rate, now: Duration) -> Option<Duration> {
+        let (now, per) = (nanos(now), nanos(rate.per));
+        let latest = now.saturating_add(per);
+        let counted = self.0.load(Relaxed).clamp(now, latest);
+        let wait = counted.saturating_add(rate.interval()).saturating_sub(latest);
+        (wait > 0).then(|| Duration::from_nanos(wait))
+    }
+
     /// Whether it makes no difference any more what was counted.
     pub fn is_over(&self, now: Duration) -> bool {
         self.0.load(Relaxed) <= nanos(now)
@@ -107,8 +116,10 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(meter.take(PER_MINUTE, at(100)), Ok(()));
         }
+        assert_eq!(meter.wait(PER_MINUTE, at(100)), Some(at(20)));
         assert_eq!(meter.take(PER_MINUTE, at(100)), Err(at(20)));
         assert_eq!(meter.take(PER_MINUTE, at(119)), Err(at(1)), "what was refused did not count");
+        assert_eq!(meter.wait(PER_MINUTE, at(120)), None);
         assert_eq!(meter.take(PER_MINUTE, at(120)), Ok(()));
         assert_eq!(meter.take(PER_MINUTE, at(120)), Err(at(20)));
         assert!(!meter.is_over(at(179)) && meter.is_over(at(180)));

@@ -57,6 +57,22 @@ pub fn refusal_of(request: &Request<'_>, error: Error) -> Error {
     }
 }
 
+/// Fails if the address has sent so many credentials that were not good that one more is refused, before anything is done to find
+/// out whether it is.
+pub fn check_guesses(request: &Request<'_>) -> Result<(), Error> {
+    let Some(rate) = request.live.config.rate_limits.auth_failures.filter(|_| !is_exempt(request)) else {
+        return Ok(());
+    };
+    let shared = &request.worker.shared;
+    match request.address_owner().failure_rate.wait(rate, shared.ledger.now()) {
+        None => Ok(()),
+        Some(wait) => {
+            shared.observer.metrics.rate_limited(RateKey::AuthFailures);
+            Err(Error::too_often(RateKey::AuthFailures, wait))
+        }
+    }
+}
+
 fn take(request: &Request<'_>, limit: RateKey, rate: Rate, meter: &RateMeter) -> Result<(), Error> {
     let shared = &request.worker.shared;
     meter.take(rate, shared.ledger.now()).map_err(|wait| {

@@ -36,7 +36,8 @@ pub(super) async fn identify<'a>(request: &mut Request<'a>) -> Result<(Presented
     let live = request.live;
     let presented = credential_fields(request).presented();
     let address = request.client.unwrap_or(request.connection.address).into();
-    let caller = match live.identify(&presented, address, &request.worker.opened_tokens) {
+    let may_ask = || rates::check_guesses(request);
+    let caller = match live.identify(&presented, address, &request.worker.opened_tokens, &may_ask) {
         Identified::Ready(found) => found.map_err(|why| refuse_credential(request, why))?,
         Identified::Later(found) => found_later(request, found).await?,
     };

@@ -8,7 +8,7 @@ use super::stranger::{self, Whole};
 use crate::{
     body::Payload,
     endpoints::{
-        oauth::{self, OauthRequest},
+        oauth::{self, OauthRequest, metadata},
         table::OauthEndpoint,
     },
     error::{Error, ErrorKind},
@@ -27,9 +27,14 @@ pub(super) async fn answer(
     let ledger = &worker.shared.ledger;
     rates::check_address(request)?;
     let most = (head.method == Method::POST).then(|| OauthRequest::most_body(endpoint));
-    let Whole { body, live, _share } =
-        &stranger::whole(request, most, |live| live.config.oauth.is_some()).await?;
-    let Some(config) = &live.config.oauth else { return Err(ErrorKind::NotFound.into()) };
+    let is_metadata = endpoint == OauthEndpoint::ResourceMetadata;
+    let is_served =
+        |live: &Live| live.config.oauth.is_some() || is_metadata && live.config.has_resource_metadata();
+    let Whole { body, live, _share } = &stranger::whole(request, most, is_served).await?;
+    let Some(config) = &live.config.oauth else {
+        request.record.mark_for_gateway();
+        return metadata::of_resource(&live.config, head.uri.path(), head.uri.query());
+    };
     let asked = &*request;
     let (known, replayed, refused) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
     let oauth = OauthRequest {

@@ -15,6 +15,7 @@ use std::{
     time::SystemTime,
 };
 
+use parking_lot::Mutex;
 use prometheus::IntCounter;
 use sha2::{Digest as _, Sha256};
 
@@ -24,9 +25,10 @@ use crate::{
     error::{Error, ErrorKind},
     identity::{
         Admission, Caller, Identity, Principal, Proof, Standing,
-        foreign::{keys::IssuerKeys, source::Source},
+        foreign::{introspection::Introspector, keys::IssuerKeys, recent::Recent, source::Source},
         idp::Idp,
-        login::{Logins, access_token, fingerprint::Fingerprint, opened_tokens::OpenedTokens, session_token},
+        login::{Logins, access_token, fingerprint::Fingerprint, session_token},
+        opened_tokens::OpenedTokens,
         presented::{Claim, Presented},
         token_table::TokenTable,
         verifier::Identified,
@@ -57,6 +59,10 @@ pub struct Live {
     pub tokens: TokenTable,
     /// Keys of issuers whose tokens are taken, in the order of the file. They survive reloads that leave an issuer as it was.
     pub issuers: Vec<IssuerKeys>,
+    /// Those of the issuers that are asked about tokens. What they said survives reloads that leave the issuer as it was.
+    introspectors: Vec<Arc<Introspector>>,
+    /// Tokens of issuers that were good when they came last, to whichever worker.
+    seen_foreign: Arc<Mutex<Recent<()>>>,
     /// Claims that `assign` asks about.
     asked_claims: Arc<BTreeSet<String>>,
     /// Where their keys come from.
@@ -229,7 +235,14 @@ impl Live {
             kept.unwrap_or_else(|| Idp::new(Arc::clone(config), Arc::clone(&issuer_source)))
         });
         let asked_claims = snapshot.assignments.iter().flat_map(|of| of.condition.claims());
-        let asked_claims = asked_claims.map(str::to_owned).collect();
+        let asked_claims = Arc::new(asked_claims.map(str::to_owned).collect());
+        let introspector_of = |issuer: &Arc<Issuer>| {
+            let mut before = previous.into_iter().flat_map(|live| &live.introspectors);
+            let kept = before.find(|of| of.is_same(issuer, &asked_claims)).cloned();
+            let new = || Introspector::new(issuer, &asked_claims, &issuer_source, clock).map(Arc::new);
+            kept.or_else(new)
+        };
+        let introspectors = snapshot.issuers.iter().filter_map(introspector_of).collect();
         let has_decoys = identities.iter().any(|identity| identity.is_decoy);
         let decoy = || Arc::new(ServerEntry::decoy(&snapshot.name, &identities, observer));
         let decoy = has_decoys.then(decoy);
@@ -240,7 +253,9 @@ impl Live {
             tokens: TokenTable::build(&snapshot.credentials),
             config: snapshot,
             issuers,
-            asked_claims: Arc::new(asked_claims),
+            introspectors,
+            seen_foreign: previous.map(|live| Arc::clone(&live.seen_foreign)).unwrap_or_default(),
+            asked_claims,
             issuer_source,
             idp,
             idp_fingerprint: OnceLock::new(),
@@ -273,12 +288,14 @@ impl Live {
 
     /// The credential behind what a request presents. One without a token, or with a malformed one, pays for a look-up too: all
     /// refusals take the same time, but for those of a session token, an access token or a password. `address` is where it comes from,
-    /// `opened` what is known of session tokens and access tokens.
+    /// `opened` what is known of session tokens and access tokens, and of those of issuers. Before one of an issuer is looked at that is
+    /// not known, `may_ask` says whether that may be.
     pub fn identify<'a>(
         &'a self,
         presented: &'a Result<Presented<'_>, ErrorKind>,
         address: AddressBlock,
         opened: &'a RefCell<OpenedTokens>,
+        may_ask: &dyn Fn() -> Result<(), Error>,
     ) -> Identified<'a> {
         let token = presented.as_ref().map_or(&[][..], |presented| &*presented.token);
         let is_access = self.config.oauth.is_some() && token.starts_with(access_token::PREFIX.as_bytes());
@@ -299,7 +316,11 @@ impl Live {
         if let Some(caller) = foreign.and_then(|digest| self.known_foreign(&digest, opened)) {
             return Identified::Ready(Ok(caller));
         }
-        Identified::Ready(match (self.tokens.find(token), presented) {
+        let slot = match &foreign {
+            Some(digest) => self.tokens.find_digest(&digest.bytes()),
+            None => self.tokens.find(token),
+        };
+        Identified::Ready(match (slot, presented) {
             (_, Err(refused)) => Err((*refused).into()),
             (Some(slot), Ok(presented)) if self.is_proved_by(slot, presented) => Ok(self.caller(Some(slot))),
             // Nobody can say what it was worth. A client that is told that it is invalid throws it away.
@@ -315,7 +336,7 @@ impl Live {
             }
             // Whether a secret is that of a name, or of a tenant, is not for an issuer to say.
             (None, Ok(Presented { claim: Claim::AnyToken, .. })) => match foreign {
-                Some(digest) => return self.by_foreign(token, digest, opened),
+                Some(digest) => return self.by_foreign(token, digest, opened, may_ask),
                 None => Err(ErrorKind::InvalidToken.into()),
             },
             _ => Err(ErrorKind::InvalidToken.into()),

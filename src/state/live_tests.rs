@@ -228,7 +228,7 @@ async fn a_session_token_opens_as_long_as_its_user_has_the_same_password_and_its
     let (address, opened) = (std::net::IpAddr::from([192, 0, 2, 1]).into(), RefCell::default());
     let found_by = |token: &Secret| {
         let presented = Ok(Presented::bare(token.expose().as_bytes()));
-        match live.identify(&presented, address, &opened) {
+        match live.identify(&presented, address, &opened, &|| Ok(())) {
             Identified::Ready(found) => found.ok(),
             Identified::Later(_) => panic!("it is known at once"),
         }
@@ -301,7 +301,7 @@ async fn an_access_token_opens_its_place_and_what_it_began_goes_on_until_its_gra
         let presented = Ok(Presented::bare(token.expose().as_bytes()));
         // Twice: opened, and known.
         let opened = RefCell::default();
-        let [one, other] = [(), ()].map(|()| match live.identify(&presented, address, &opened) {
+        let [one, other] = [(), ()].map(|()| match live.identify(&presented, address, &opened, &|| Ok(())) {
             Identified::Ready(found) => found.ok(),
             Identified::Later(_) => panic!("it is known at once"),
         });

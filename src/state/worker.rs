@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::{GatewayState, stranger_turns::StrangerTurns};
 use crate::{
     downstream::slots::ConnectionId,
-    identity::{Subject, Visitor, login::opened_tokens::OpenedTokens},
+    identity::{Subject, Visitor, opened_tokens::OpenedTokens},
     observe::{RequestId, RequestIds},
     upstream::Pool,
     watchdog::{Signal, SignalView, Watchdog, Watched},
@@ -25,7 +25,7 @@ pub struct Worker {
     pub watchdog: Rc<Watchdog<Subject>>,
     /// The same of client connections: little has to be known of them, and so an entry is small.
     pub of_connections: Rc<Watchdog<Visitor>>,
-    /// Tokens of the gateway's own that came here.
+    /// Tokens of the gateway's own, and of issuers, that came here.
     pub opened_tokens: RefCell<OpenedTokens>,
     /// For requests that are not admitted, or not yet.
     pub stranger_turns: StrangerTurns,

@@ -1,6 +1,7 @@
 //! Tokens of others: what opens with them, for how long, and what becomes of what runs by them.
 
 use std::{
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -110,6 +111,69 @@ async fn who_has_a_token_of_an_issuer_may_do_what_the_config_gives_for_what_it_s
     assert!(status == 403 && challenge.contains("scope=\"openid server:db\""), "{challenge}");
     let text = gate.log.text();
     assert!(!text.contains("eyJ") && !gate.metrics().contains("eyJ"), "no token is anywhere");
+}
+
+#[tokio::test]
+async fn explain_says_of_somebody_of_an_issuer_what_the_gateway_does() {
+    let (issuer, server) = (TestIssuer::start().await, Recorder::start().await);
+    let gate = Gate::start(config(&issuer.config(), &server.url("/mcp"))).await;
+    let (file, mut may) = (gate.dir.path().join("explained.json"), [0, 0]);
+    std::fs::write(&file, config(&issuer.config(), &server.url("/mcp")).to_string()).unwrap();
+    for (says, claims) in [
+        (json!({}), vec![]),
+        (json!({ "groups": ["x", "eng"] }), vec!["groups=x", "groups=eng"]),
+        (json!({ "groups": "eng" }), vec!["groups=eng"]),
+        (json!({ "groups": ["eng"], "level": "guest" }), vec!["groups=eng", "level=guest"]),
+        (
+            json!({ "email": "bob@corp.example", "email_verified": true }),
+            vec!["email=bob@corp.example", "email_verified=true"],
+        ),
+        (json!({ "email": "bob@corp.example" }), vec!["email=bob@corp.example"]),
+        (json!({ "groups": ["eng"], "scope": "server:code" }), vec!["groups=eng", "scope=server:code"]),
+        (json!({ "scope": "openid" }), vec!["--scope", "openid"]),
+        (
+            json!({ "groups": ["eng"], "aud": format!("{BASE}/code/mcp") }),
+            vec!["groups=eng", "--resource", "http://localhost/code/mcp"],
+        ),
+        (json!({ "team": "ops" }), vec!["team=ops"]),
+    ] {
+        let token = issuer.token("bob", says.clone());
+        for (name, path) in [
+            ("db", "/db/mcp"),
+            ("code", "/code/mcp"),
+            ("wiki", "/wiki/mcp"),
+            ("tokens", "/tokens/mcp"),
+            ("servers", "/servers"),
+        ] {
+            let mut explain = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+            explain.args(["explain", "--as", "jwt:corp:bob", "--server", name, "-c"]).arg(&file);
+            for claim in &claims {
+                let is_claim = claim.contains('=');
+                explain.args(is_claim.then_some("--claim")).arg(claim);
+            }
+            let output = explain.output().unwrap();
+            let request = match name {
+                "servers" => get(path, &token, ""),
+                _ => post(path, &token, "", "{}"),
+            };
+            let is_let_in = gate.ask(&request).await.0 == 200;
+            assert_eq!(output.status.code(), Some(i32::from(!is_let_in)), "{says} {name} {output:?}");
+            may[usize::from(is_let_in)] += 1;
+        }
+    }
+    assert!(may[0] > 0 && may[1] > 0, "{may:?}");
+    for (arguments, why) in [
+        (["--as", "jwt:other:bob", "--claim", "a=b"], "there is no such issuer"),
+        (["--as", "token:dev", "--claim", "a=b"], "--claim is of tokens of an issuer"),
+        (["--as", "jwt:corp:bob", "--resource", "http://elsewhere.example"], "--resource is no place"),
+    ] {
+        let mut explain = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        let output =
+            explain.arg("explain").args(arguments).args(["--server", "db", "-c"]).arg(&file).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(why), "{output:?}");
+    }
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ mod hung_files;
 mod identity;
 mod idp;
 mod inline;
+mod introspection;
 mod issuers;
 mod keep_alive;
 mod limits;

@@ -56,6 +56,7 @@ const CLIENT: &[&str] = &["client"];
 const TOKEN: &[&str] = &["token"];
 const IDP: &[&str] = &["idp"];
 const ISSUER: &[&str] = &["issuer"];
+const INTROSPECTION: &[&str] = &["introspection"];
 const ASSIGNMENT: &[&str] = &["assignment"];
 const CONDITION: &[&str] = &["condition"];
 const TLS: &[&str] = &["tls"];
@@ -403,16 +404,22 @@ static TABLE: &[Meaning] = &[
     key(ISSUER, "clockskew clocktolerance skew clockskewseconds", "leeway"),
     way(
         ISSUER,
-        "introspection introspectionurl introspectionuri introspectionendpoint",
+        "introspectionurl introspectionuri introspectionendpoint",
         "",
-        "an issuer is not asked about a token; its tokens are JWTs, which are checked by its keys, so remove it",
+        "is `url` in `introspection` here: { \"url\": \"https://login.corp.example/introspect\", \"clientId\": \"gate\", \
+         \"clientSecret\": { \"$env\": \"SECRET\" } }",
     ),
     way(
         ISSUER,
         "clientid clientsecret",
         "",
-        "the gateway is no client of the issuer, and needs nothing but its keys; remove it",
+        "the gateway is a client of the issuer only to ask it about tokens: write it into `introspection`, or remove it",
     ),
+    key(INTROSPECTION, "endpoint uri introspectionurl introspectionuri introspectionendpoint", "url"),
+    key(INTROSPECTION, "client id user username", "clientId"),
+    key(INTROSPECTION, "secret password", "clientSecret"),
+    key(INTROSPECTION, "ttl cache cacheduration cachefor", "cacheTtl"),
+    key(INTROSPECTION, "prefix tokenprefixes", "tokenPrefix"),
     way(
         ISSUER,
         "roles servers tags rolesclaim roleclaim groupsclaim groupclaim",

@@ -78,6 +78,9 @@ fn base(object: &Object) -> Json {
         "idp" => {
             json!({ "provider": "oidc", "clientId": "a", "issuer": "https://login.i", "tenantId": "t", "allowedOrgs": ["o"] })
         }
+        "introspection" => {
+            json!({ "url": "https://login.h/i", "clientId": "gate", "clientSecret": "secret-of-the-gateway" })
+        }
         "assignment" => json!({ "if": { "claim": "groups", "has": "eng" } }),
         "condition" => json!({ "claim": "groups", "has": "eng" }),
         "admin" => json!({ "addr": "127.0.0.1:9090" }),
@@ -243,7 +246,7 @@ fn is_beyond_a_schema(object: &Object, key: &Key, value: &Json) -> bool {
         // A pattern knows no size.
         _ if matches!(key.kind, ValueKind::Duration(_)) && *value == "0" => true,
         // A duration has no most of its own, and no least that is longer than a second.
-        ("issuer", "leeway") | ("idp", "recheck") => true,
+        ("issuer", "leeway") | ("idp", "recheck") | ("introspection", "cacheTtl") => true,
         // It depends on other keys.
         ("issuer", "audiences") => *value == json!([]),
         ("assignment", "if") => *value == json!({}),

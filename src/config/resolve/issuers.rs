@@ -7,12 +7,13 @@ use url::Url;
 
 use crate::config::{
     access::Rule,
-    issuers::{Assignment, Condition, Issuer},
+    issuers::{Assignment, Condition, Introspection, Issuer},
     names::{is_format, user_name_fault},
     read::{
         context::Context,
         fields::Fields,
         reader::{Node, ReadText},
+        reference::TextSource,
     },
     report::{hint, problem::Location, shown},
     resolve::{
@@ -22,8 +23,9 @@ use crate::config::{
         oauth,
     },
     rule_lines::RuleOf,
-    table::{ALGORITHMS, ASSIGNMENT, CONDITION, ISSUER},
+    table::{ALGORITHMS, ASSIGNMENT, CONDITION, INTROSPECTION, ISSUER},
 };
+use crate::secret::Secret;
 
 /// What the two keys say.
 #[derive(Debug, Default)]
@@ -135,12 +137,87 @@ fn read_issuers(
             cx.error(&key, message);
             continue;
         }
+        if let Some(message) = unclear_prefix(&issuer, &read.known) {
+            cx.error(&key, message);
+            continue;
+        }
         if issuer.audiences.is_empty() {
             read.without_audiences.push(key);
         }
         read.known.push(Arc::new(issuer));
     }
     names
+}
+
+/// What there is to say if a token could be one of this issuer and of another one: whoever is asked about a token gets it.
+fn unclear_prefix(issuer: &Issuer, known: &[Arc<Issuer>]) -> Option<String> {
+    let prefix = |of: &Issuer| Some(of.introspection.as_ref()?.token_prefix.clone().unwrap_or_default());
+    let own = prefix(issuer)?;
+    let is_unclear = |other: &&Arc<Issuer>| {
+        prefix(other).is_some_and(|other| other.starts_with(&*own) || own.starts_with(&*other))
+    };
+    let other = known.iter().find(is_unclear)?;
+    Some(format!(
+        "is asked about tokens, as {:?} is, and a token does not say whose it is; give each of them an `introspection.tokenPrefix`, \
+         neither of which begins with the other",
+        shown::name_or_hidden(&other.name)
+    ))
+}
+
+/// How an issuer is asked about tokens.
+fn introspection(cx: &mut Context<'_>, node: &Node<'_>) -> Option<Introspection> {
+    let fields = node.object(cx, &INTROSPECTION)?;
+    for (key, what) in [
+        ("url", "a `url`, at which the issuer answers"),
+        ("clientId", "a `clientId`, as which the gateway asks"),
+        ("clientSecret", "a `clientSecret`, since an issuer tells nobody else what a token is"),
+    ] {
+        if fields.lacks(&[key]) {
+            cx.error(&node.at, format!("needs {what}"));
+        }
+    }
+    let url = fields.text(cx, "url").and_then(|text| url(cx, &text, true));
+    let client_id = fields.text(cx, "clientId").and_then(|text| word(cx, text));
+    let client_secret = fields.get("clientSecret").and_then(|node| client_secret(cx, &node));
+    let cache_ttl = fields.duration(cx, "cacheTtl");
+    if cache_ttl.is_some_and(|ttl| ttl > Introspection::LONGEST_CACHE_TTL) {
+        let message = "is longer than 10 minutes, and a token that is revoked opens the gateway so long; ask more often";
+        cx.error(&fields.key("cacheTtl"), message);
+    }
+    let token_prefix = fields.text(cx, "tokenPrefix");
+    if let Some(text) = &token_prefix
+        && !is_beginning(&text.value)
+    {
+        cx.error(
+            &text.at,
+            "is no beginning of a token; write letters, digits and `.`, `_`, `~`, `+`, `/` or `-`",
+        );
+    }
+    Some(Introspection {
+        url: url?,
+        client_id: client_id?,
+        client_secret: client_secret?,
+        cache_ttl: cache_ttl?,
+        token_prefix: token_prefix.map(|text| text.value),
+    })
+}
+
+/// Whether a token may begin so (RFC 6750 §2.1).
+fn is_beginning(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~+/-".contains(&byte))
+}
+
+fn client_secret(cx: &mut Context<'_>, node: &Node<'_>) -> Option<Secret> {
+    node.part_of_file(cx, |cx| {
+        let text = node.secret(cx)?;
+        if text.value.trim().is_empty() {
+            return cx.refuse(&text.at, "is empty; write the secret that the issuer knows the gateway by");
+        }
+        if text.origin == TextSource::Literal {
+            cx.plain_secret.get_or_insert(text.at.clone());
+        }
+        Some(Secret::new(text.value))
+    })
 }
 
 fn issuer(cx: &mut Context<'_>, name: Arc<str>, node: &Node<'_>) -> Option<Issuer> {
@@ -182,6 +259,10 @@ fn issuer(cx: &mut Context<'_>, name: Arc<str>, node: &Node<'_>) -> Option<Issue
         let message = "is longer than 5 minutes, so that tokens would be good long after their end; set the clocks instead";
         cx.error(&fields.key("leeway"), message);
     }
+    let introspection = match fields.get("introspection") {
+        Some(node) => Some(introspection(cx, &node)?),
+        None => None,
+    };
     Some(Issuer {
         name,
         issuer: issuer?.value.into(),
@@ -194,6 +275,7 @@ fn issuer(cx: &mut Context<'_>, name: Arc<str>, node: &Node<'_>) -> Option<Issue
         tenant_id,
         leeway: leeway?,
         stream_grace: fields.duration(cx, "streamGrace")?,
+        introspection,
     })
 }
 

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::config::{
     access::{Access, CallerLimits},
     idp::IdpConfig,
-    issuers::{Assignment, Issuer},
+    issuers::{Assignment, Introspection, Issuer},
     oauth::{OauthClient, OauthConfig},
     schemes::Schemes,
     snapshot::{Credential, Server, Snapshot, User},
@@ -60,7 +60,8 @@ impl Remaining {
         let credentials = in_force.credentials.iter().filter_map(|old| self.credential(old)).collect();
         let users = in_force.users.iter().filter_map(|old| self.user(old)).collect();
         let issuers = in_force.issuers.iter().filter_map(|old| self.issuer(old)).collect();
-        let assignments = in_force.assignments.iter().map(|old| self.assignment(old)).collect();
+        let left = in_force.assignments.iter().map(|old| self.assignment(old));
+        let assignments = left.chain(self.added_limits(&in_force.assignments)).collect();
         let oauth = in_force.oauth.as_ref().map(|old| self.oauth(old));
         let servers = in_force.servers.iter().filter_map(|old| self.server(old)).collect();
         let schemes = in_force.schemes.common(self.schemes);
@@ -127,9 +128,12 @@ impl Remaining {
             types: common(&old.types, &new.types),
             leeway: old.leeway.min(new.leeway),
             stream_grace: old.stream_grace.min(new.stream_grace),
+            // One that is asked only from now on would have tokens taken that were not.
+            introspection: introspection(old, new),
             ..(**new).clone()
         };
-        let is_it = old.issuer == new.issuer
+        let is_it = old.introspection.is_some() == narrowed.introspection.is_some()
+            && old.issuer == new.issuer
             && old.jwks_url == new.jwks_url
             && old.principal_claim == new.principal_claim
             && old.scope_claim == new.scope_claim
@@ -193,6 +197,40 @@ fn idp(old: &Arc<IdpConfig>, new: &IdpConfig) -> Option<Arc<IdpConfig>> {
     Some(if narrowed == **old { Arc::clone(old) } else { Arc::new(narrowed) })
 }
 
+impl Remaining {
+    /// The limits of entries that are new, for those whom nothing limited so far. What several entries leave adds up, so such a
+    /// limit has nothing that another one does not leave.
+    fn added_limits<'a>(&'a self, in_force: &'a [Assignment]) -> impl Iterator<Item = Assignment> {
+        let all = self.assignments.iter().flatten();
+        let new = all.filter(move |new| in_force.iter().all(|old| old.condition != new.condition));
+        let limit = move |new: &Assignment| {
+            let CallerLimits { mut servers, mut tags } = new.limits.clone();
+            for old in in_force {
+                keep_common(&mut servers, &old.limits.servers);
+                keep_common(&mut tags, &old.limits.tags);
+            }
+            let limits = CallerLimits { servers, tags };
+            Assignment { condition: new.condition.clone(), roles: Vec::new(), limits }
+        };
+        new.map(limit).filter(|added| added.limits != CallerLimits::ALL)
+    }
+}
+
+/// How an issuer is asked that was asked in the same way before.
+fn introspection(old: &Issuer, new: &Issuer) -> Option<Introspection> {
+    let (old, new) = (old.introspection.as_ref()?, new.introspection.as_ref()?);
+    let cache_ttl = old.cache_ttl.min(new.cache_ttl);
+    let is_same = *old == Introspection { cache_ttl: old.cache_ttl, ..new.clone() };
+    is_same.then(|| Introspection { cache_ttl, ..new.clone() })
+}
+
+/// Of one limit, what the other one, if it is there, leaves too.
+fn keep_common<T: PartialEq>(limit: &mut Option<Vec<T>>, other: &Option<Vec<T>>) {
+    if let (Some(limit), Some(other)) = (limit, other) {
+        limit.retain(|it| other.contains(it));
+    }
+}
+
 /// What is left of a client. With another secret, the old one opens nothing; without one, it may be that it could not be read.
 fn client(old: &OauthClient, known: &[OauthClient]) -> Option<OauthClient> {
     let new = known.iter().find(|new| new.name == old.name)?;
@@ -213,7 +251,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::secret::Secret;
+    use crate::{config::issuers::Condition, secret::Secret};
 
     #[test]
     fn a_credential_loses_what_the_file_does_not_have() {
@@ -253,6 +291,29 @@ mod tests {
         };
         let left = CallerLimits { servers: Some(vec!["db".into()]), tags: Some(vec!["t".into()]) };
         assert_eq!(of(narrower.clone()).map(|left| left.limits), Some(left));
+    }
+
+    #[test]
+    fn a_limit_of_somebody_of_an_issuer_that_the_file_adds_holds_and_adds_nothing() {
+        let entry = |has: &str, roles: &[&str], servers: Option<&[&str]>| Assignment {
+            condition: Condition { claim: Some(("groups".into(), has.into())), ..Condition::default() },
+            roles: roles.iter().map(|&role| role.into()).collect(),
+            limits: CallerLimits {
+                servers: servers.map(|all| all.iter().map(|&name| name.into()).collect()),
+                tags: None,
+            },
+        };
+        let added = |in_force: &[Assignment], file: &[Assignment]| {
+            let remaining = Remaining { assignments: Some(file.to_vec()), ..Remaining::default() };
+            remaining.added_limits(in_force).collect::<Vec<_>>()
+        };
+        let (guest, role) = (entry("guest", &["x"], Some(&["db", "wiki"])), entry("eng", &["x"], None));
+        assert_eq!(added(&[], std::slice::from_ref(&guest)), [entry("guest", &[], Some(&["db", "wiki"]))]);
+        assert_eq!(added(std::slice::from_ref(&guest), std::slice::from_ref(&guest)), [], "it is not new");
+        assert_eq!(added(&[], &[role]), [], "a role is nothing that is taken away");
+        let other = entry("ops", &[], Some(&["db", "code"]));
+        assert_eq!(added(&[other], &[guest]), [entry("guest", &[], Some(&["db"]))], "they add up");
+        assert_eq!(Remaining::default().added_limits(&[]).count(), 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     callers::{ROLES, SERVERS, TAGS, USER_NAMES},
     secs,
 };
-use crate::config::issuers::Issuer;
+use crate::config::issuers::{Introspection, Issuer};
 use crate::config::table::key::{
     Absent::{Duration, Empty, List, Means, Required, Text},
     Key, Object, ValueKind, Word, Words, key,
@@ -99,6 +99,43 @@ pub(in crate::config) static ISSUER: Object = Object {
             Duration(Issuer::STREAM_GRACE),
             "How long a stream goes on when the token that began it has expired.",
         ),
+        key(
+            "introspection",
+            ValueKind::Object(&INTROSPECTION),
+            Means("it is not asked about tokens"),
+            "How it is asked about tokens that are no JWTs, and whether a JWT of it was revoked. See \
+             [tokens that only the issuer can read](identity.md#tokens-that-only-the-issuer-can-read).",
+        )
+        .examples(&[
+            r#"{ "url": "https://login.corp.example/introspect", "clientId": "gate", "clientSecret": { "$env": "INTROSPECTION_SECRET" } }"#,
+        ]),
+    ],
+};
+
+pub(in crate::config) static INTROSPECTION: Object = Object {
+    name: "introspection",
+    doc: "How an issuer is asked about tokens (RFC 7662).",
+    one_of: &[],
+    keys: &[
+        key("url", ValueKind::Url, Required, "Where it answers: `https`, or `http` on this machine.")
+            .examples(&[r#""https://login.corp.example/introspect""#]),
+        key("clientId", ValueKind::Text(r"\S"), Required, "As which client the gateway asks, by `client_secret_basic`.")
+            .examples(&[r#""gate""#]),
+        key("clientSecret", ValueKind::Secret(r"\S"), Required, "The secret of that client; best a reference.")
+            .examples(&[r#"{ "$env": "INTROSPECTION_SECRET" }"#]),
+        key(
+            "cacheTtl",
+            ValueKind::Duration(secs(1)),
+            Duration(Introspection::CACHE_TTL),
+            "How long a yes is taken for one: 10 minutes at most. A token that is revoked opens the gateway so long, and streams go on.",
+        ),
+        key(
+            "tokenPrefix",
+            ValueKind::Text(r"^[A-Za-z0-9._~+/-]+$"),
+            Means("any that is of no other kind"),
+            "What its tokens begin with that are no JWTs. Others are not sent to it. Where several issuers are asked, each needs one.",
+        )
+        .examples(&[r#""corp_""#]),
     ],
 };
 

@@ -22,7 +22,7 @@ pub use self::server::INHERITED;
 pub(super) use self::{
     auth::{AUTH, SCHEMES, TENANTS, TOKEN, USER},
     idp::IDP_OBJECT,
-    issuers::{ALGORITHMS, ASSIGNMENT, CONDITION, ISSUER},
+    issuers::{ALGORITHMS, ASSIGNMENT, CONDITION, INTROSPECTION, ISSUER},
     oauth::CLIENT,
     proxy::ROOT,
     server::{ADMIN, COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, TOOL_RULE, URL},

@@ -25,6 +25,7 @@ fn an_issuer_has_a_default_for_all_but_its_url() {
         tenant_id: None,
         leeway: Duration::from_secs(30),
         stream_grace: Duration::ZERO,
+        introspection: None,
     };
     assert_eq!(snapshot.issuers.iter().map(|issuer| &**issuer).collect::<Vec<_>>(), [&expected]);
     assert!(snapshot.assignments.is_empty());
@@ -188,4 +189,44 @@ fn an_issuer_that_is_taken_out_of_a_file_with_mistakes_is_out() {
     );
     let slip = slip.remaining.expect("tokens, users and tenants are clear").restrict(&in_force);
     assert_eq!((&slip.issuers, &slip.assignments), (&in_force.issuers, &in_force.assignments));
+}
+
+/// An issuer of this name that is asked about tokens.
+fn asked(name: &str, more: &str) -> String {
+    format!(
+        r#""{name}": {{"issuer": "https://{name}.example", "introspection":
+            {{"url": "https://{name}.example/i?x=y", "clientId": "gate", "clientSecret": "secret-of-the-gateway"{more}}}}}"#
+    )
+}
+
+#[test]
+fn an_issuer_that_is_asked_about_tokens_says_where_and_as_whom() {
+    let issuers = good(with_issuers(&asked("corp", ""), "")).issuers;
+    let found = issuers[0].introspection.as_ref().unwrap();
+    assert_eq!((found.url.as_str(), &*found.client_id), ("https://corp.example/i?x=y", "gate"));
+    assert_eq!((found.client_secret.expose(), found.cache_ttl.as_secs()), ("secret-of-the-gateway", 30));
+    assert_eq!(found.token_prefix, None);
+    assert!(!format!("{issuers:?}").contains("secret-of-the-gateway"));
+}
+
+#[test]
+fn a_token_goes_to_one_issuer_that_is_asked_and_to_no_other() {
+    let prefix = |prefix: &str| format!(r#", "tokenPrefix": "{prefix}""#);
+    for (one, other, is_clear) in [
+        ("", "", false),
+        (&*prefix("a_"), "", false),
+        ("", &*prefix("a_"), false),
+        (&*prefix("a_"), &*prefix("a_"), false),
+        (&*prefix("a_"), &*prefix("a_b_"), false),
+        (&*prefix("a_b_"), &*prefix("a_"), false),
+        (&*prefix("a_"), &*prefix("b_"), true),
+        (&*prefix("A_"), &*prefix("a_"), true),
+    ] {
+        let loaded = with_issuers(&format!("{}, {}", asked("corp", one), asked("other", other)), "");
+        assert_eq!(loaded.snapshot.is_some(), is_clear, "{one} {other}: {}", said(&loaded));
+        assert_eq!(said(&loaded).contains("does not say whose it is"), !is_clear);
+    }
+    // One that is not asked is in nobody's way.
+    let loaded = with_issuers(&format!(r#"{}, "other": {{"issuer": "https://b"}}"#, asked("corp", "")), "");
+    assert_eq!(good(loaded).issuers.len(), 2);
 }

@@ -172,6 +172,7 @@ fn every_example_loads() {
             .var("DB_API_KEY", "key-of-the-database")
             .var("IDP_SECRET", "secret-at-the-provider")
             .var("JWT_SECRET", "fedcba9876543210fedcba9876543210")
+            .var("INTROSPECTION_SECRET", "secret-of-the-gateway")
             .var("ENCRYPTION_KEY", "89abcdef0123456789abcdef01234567")
             .var("SESSION_KEY", "0123456789abcdef0123456789abcdef");
         let loaded = place.load(&std::fs::read_to_string(&path).expect("readable"));

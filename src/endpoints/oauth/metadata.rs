@@ -21,8 +21,7 @@ const LONGEST_QUERY: usize = 512;
 
 /// Where the metadata is of the place that a request asked for: `resource_metadata` of a challenge. Clients compare what they find
 /// there with what they asked for, so it has the path and the query as they came.
-pub fn location(config: &OauthConfig, path: &str, query: Option<&str>) -> String {
-    let base = &config.base;
+pub fn location(base: &str, path: &str, query: Option<&str>) -> String {
     match place(path, query.filter(|query| is_shown(query))) {
         // Where clients post messages is no place that they were given: they know the stream that told them of it.
         Some(place) if place.endpoint == McpEndpoint::Message => {
@@ -54,28 +53,28 @@ fn place<'a>(path: &str, query: Option<&'a str>) -> Option<Place<'a>> {
     found.server.is_none_or(Server::is_name).then_some(Place { endpoint, query })
 }
 
-/// What a place is.
-pub fn of_resource(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let OauthRequest { config, live, .. } = *request;
-    let path = request.path().strip_prefix(OF_RESOURCE).unwrap_or_default();
-    let resource = match (path, request.query()) {
-        ("" | "/", _) => config.base.to_string(),
+/// What a place is: `path` and `query` are those of the request. Without OAuth, others alone issue tokens for it.
+pub fn of_resource(snapshot: &Snapshot, path: &str, query: Option<&str>) -> Result<Response<Payload>, Error> {
+    let base = snapshot.base().filter(|_| snapshot.has_resource_metadata()).ok_or(ErrorKind::NotFound)?;
+    let resource = match (path.strip_prefix(OF_RESOURCE).unwrap_or_default(), query) {
+        ("" | "/", _) => base.to_string(),
         (path, query) if query.is_none_or(is_shown) && place(path, query).is_some() => match query {
-            Some(query) => format!("{}{path}?{query}", config.base),
-            None => format!("{}{path}", config.base),
+            Some(query) => format!("{base}{path}?{query}"),
+            None => format!("{base}{path}"),
         },
         _ => return Err(ErrorKind::NotFound.into()),
     };
+    let own = snapshot.oauth.as_ref();
     let mut scopes = vec![ScopeWord::ALL.to_owned()];
-    scopes.extend(advertised_tags(config, &live.config));
-    let issuers = live.config.issuers.iter().map(|issuer| &*issuer.issuer);
-    let servers: Vec<_> = [&*config.issuer].into_iter().chain(issuers).collect();
+    scopes.extend(own.into_iter().flat_map(|config| advertised_tags(config, snapshot)));
+    let issuers = snapshot.issuers.iter().map(|issuer| &*issuer.issuer);
+    let servers: Vec<_> = own.map(|config| &*config.issuer).into_iter().chain(issuers).collect();
     Ok(answer(&json!({
         "resource": resource,
         "authorization_servers": servers,
         "scopes_supported": scopes,
         "bearer_methods_supported": ["header"],
-        "resource_name": live.config.name,
+        "resource_name": snapshot.name,
     })))
 }
 

@@ -39,7 +39,9 @@ pub async fn answer(request: &OauthRequest<'_>, endpoint: OauthEndpoint) -> Resu
         OauthEndpoint::Register => register::answer(request),
         OauthEndpoint::Revoke => revoke::answer(request).await,
         OauthEndpoint::Introspect => introspect::answer(request).await,
-        OauthEndpoint::ResourceMetadata => metadata::of_resource(request),
+        OauthEndpoint::ResourceMetadata => {
+            metadata::of_resource(&request.live.config, request.path(), request.query())
+        }
         OauthEndpoint::ServerMetadata => metadata::of_server(request),
         OauthEndpoint::NoMetadata => Err(ErrorKind::NotFound.into()),
         OauthEndpoint::Authorize

@@ -28,14 +28,14 @@ const LONGEST_SUBJECT: usize = 255;
 /// Members of a header that bring a key, say where one is, or change how the token is read.
 const NOT_IN_HEADER: [&str; 7] = ["crit", "b64", "zip", "jwk", "jku", "x5u", "x5c"];
 /// Claims of tokens that tell a client who logged in (OpenID Connect Core §2, §3.3.2.11; FAPI 1.0) or out (RFC 8417).
-const NOT_IN_ACCESS_TOKEN: [&str; 5] = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
+pub(super) const NOT_IN_ACCESS_TOKEN: [&str; 5] = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
 /// The same, as Keycloak and Amazon Cognito say it.
-const ID_TOKEN: [(&str, &str); 2] = [("typ", "ID"), ("token_use", "id")];
+pub(super) const ID_TOKEN: [(&str, &str); 2] = [("typ", "ID"), ("token_use", "id")];
 
 /// For how many a token may be: each costs memory as long as it is known.
 const MOST_AUDIENCES: usize = 64;
-/// Words of a scope. One with more opens nothing.
-const MOST_WORDS: usize = 256;
+/// Farther than any clock goes.
+pub(super) const FARTHEST: Duration = Duration::from_secs(1 << 40);
 
 /// Why a token is not taken. It is for the log: its sender only hears that it is not good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub enum NotTaken {
     Subject,
     /// It says for nobody that it is for them.
     Audience,
+    /// Its issuer, which was asked, says so.
+    Inactive,
 }
 
 impl NotTaken {
@@ -82,12 +84,13 @@ impl NotTaken {
             Self::Tenant => "its tid is another tenant",
             Self::Subject => "it names nobody",
             Self::Audience => "it has no aud",
+            Self::Inactive => "its issuer says that it is not active",
         }
     }
 }
 
 /// A JSON object. One that has a member twice is none: of two readers, each could take another one (RFC 7515 §4, RFC 7519 §4).
-struct Members(Map<String, Value>);
+pub(super) struct Members(pub(super) Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Members {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -122,12 +125,48 @@ impl Members {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(Value::as_str)
+    }
+
+    /// Who it is about.
+    pub(super) fn subject(&self, issuer: &Issuer) -> Result<&str, NotTaken> {
+        let subject = self.text(&issuer.principal_claim).ok_or(NotTaken::Subject)?;
+        // It is written in a log and in header fields.
+        let is_name = (1..=LONGEST_SUBJECT).contains(&subject.chars().count())
+            && !subject.chars().any(char::is_control);
+        is_name.then_some(subject).ok_or(NotTaken::Subject)
+    }
+
+    /// For whom it is.
+    pub(super) fn audiences(&self) -> Result<Vec<String>, NotTaken> {
+        let all = match self.0.get("aud") {
+            Some(Value::String(one)) => vec![one.clone()],
+            Some(Value::Array(all)) => texts(all).ok_or(NotTaken::Audience)?,
+            _ => Vec::new(),
+        };
+        let is_for_somebody =
+            (1..=MOST_AUDIENCES).contains(&all.len()) && all.iter().all(|one| !one.is_empty());
+        is_for_somebody.then_some(all).ok_or(NotTaken::Audience)
+    }
+
+    /// The words of its scope. What has none opens nothing.
+    pub(super) fn scope(&self, issuer: &Issuer) -> Option<Vec<String>> {
+        let claim = issuer.scope_claim.as_deref()?;
+        Some(VerifiedJwt::scope_of(&self.0, claim).unwrap_or_default())
+    }
+
+    /// The moment of a claim, if it is there. One that is no number is no moment, and not none.
+    pub(super) fn time(&self, claim: &str) -> Result<Option<SystemTime>, NoTime> {
+        let Some(value) = self.0.get(claim) else { return Ok(None) };
+        // RFC 7519 §2: it may have a fraction.
+        let seconds = value.as_f64().ok_or(NoTime)?;
+        let since = Duration::try_from_secs_f64(seconds).map_err(|_| NoTime)?;
+        Ok(Some(SystemTime::UNIX_EPOCH + since.min(FARTHEST)))
     }
 }
 
@@ -196,13 +235,13 @@ impl<'a> UnverifiedJwt<'a> {
             return Err(NotTaken::Expired);
         }
         for claim in ["nbf", "iat"] {
-            let since = self.time(claim).map_err(|NoTime| NotTaken::NotYet)?;
+            let since = self.claims.time(claim).map_err(|NoTime| NotTaken::NotYet)?;
             if since.is_some_and(|since| since > now + issuer.leeway) {
                 return Err(NotTaken::NotYet);
             }
         }
-        self.subject(issuer)?;
-        self.audiences()?;
+        self.claims.subject(issuer)?;
+        self.claims.audiences()?;
         self.key_id().map(drop).ok_or(NotTaken::UnknownKey)
     }
 
@@ -211,9 +250,9 @@ impl<'a> UnverifiedJwt<'a> {
         self.check(issuer, now)?;
         self.check_signature(keys, &issuer.algorithms)?;
         Ok(VerifiedJwt {
-            subject: self.subject(issuer)?.to_owned(),
-            audiences: self.audiences()?,
-            scope: self.scope(issuer),
+            subject: self.claims.subject(issuer)?.to_owned(),
+            audiences: self.claims.audiences()?,
+            scope: self.claims.scope(issuer),
             expires: self.end()?,
             claims: self.claims.0,
         })
@@ -257,56 +296,13 @@ impl<'a> UnverifiedJwt<'a> {
         self.claims.0
     }
 
-    fn subject(&self, issuer: &Issuer) -> Result<&str, NotTaken> {
-        let subject = self.claims.text(&issuer.principal_claim).ok_or(NotTaken::Subject)?;
-        // It is written in a log and in header fields.
-        let is_name = (1..=LONGEST_SUBJECT).contains(&subject.chars().count())
-            && !subject.chars().any(char::is_control);
-        is_name.then_some(subject).ok_or(NotTaken::Subject)
-    }
-
-    fn audiences(&self) -> Result<Vec<String>, NotTaken> {
-        let all = match self.claims.0.get("aud") {
-            Some(Value::String(one)) => vec![one.clone()],
-            Some(Value::Array(all)) => texts(all).ok_or(NotTaken::Audience)?,
-            _ => Vec::new(),
-        };
-        let is_for_somebody =
-            (1..=MOST_AUDIENCES).contains(&all.len()) && all.iter().all(|one| !one.is_empty());
-        is_for_somebody.then_some(all).ok_or(NotTaken::Audience)
-    }
-
-    /// The words of its scope: a text of words (RFC 8693 §4.2), or a list of them; Entra and Okta call it `scp`. What is neither has no
-    /// words, and opens nothing.
-    fn scope(&self, issuer: &Issuer) -> Option<Vec<String>> {
-        let claim = issuer.scope_claim.as_deref()?;
-        let or_scp = || self.claims.0.get("scp").filter(|_| claim == "scope");
-        let words = match self.claims.0.get(claim).or_else(or_scp) {
-            Some(Value::String(text)) => {
-                text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
-            }
-            Some(Value::Array(all)) => texts(all).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        // What has a blank in it is no word, and would be several to who writes them in a row.
-        let is_word = |word: &String| !word.is_empty() && !word.contains(char::is_whitespace);
-        let are_few = words.len() <= MOST_WORDS;
-        Some(words.into_iter().filter(|word| are_few && is_word(word)).collect())
-    }
-
     fn end(&self) -> Result<SystemTime, NotTaken> {
         self.time("exp").ok().flatten().ok_or(NotTaken::Expired)
     }
 
     /// The moment of a claim, if it is there. One that is no number is no moment, and not none.
     pub(in crate::identity) fn time(&self, claim: &str) -> Result<Option<SystemTime>, NoTime> {
-        let Some(value) = self.claims.0.get(claim) else { return Ok(None) };
-        // RFC 7519 §2: it may have a fraction.
-        let seconds = value.as_f64().ok_or(NoTime)?;
-        let since = Duration::try_from_secs_f64(seconds).map_err(|_| NoTime)?;
-        // Farther than any clock goes.
-        const MOST: Duration = Duration::from_secs(1 << 40);
-        Ok(Some(SystemTime::UNIX_EPOCH + since.min(MOST)))
+        self.claims.time(claim)
     }
 }
 

@@ -170,6 +170,13 @@ impl IssuerKeys {
         self.shared.good.load().as_ref().is_some_and(|good| good.keys.has(id))
     }
 
+    /// Whether the key of this id is there, and fresh: for tokens that were verified by it, so that nothing else is looked up for
+    /// them.
+    pub fn has_fresh(&self, id: &str) -> bool {
+        let good = self.shared.good.load();
+        good.as_ref().is_some_and(|good| good.keys.has(id) && Instant::now() < good.stale_from)
+    }
+
     /// What is known of the key of this id. Begins a fetch if one is due; who gets keys that are not fresh any more does not wait
     /// for it. To be called on a worker.
     pub fn known(&self, id: &str) -> Known {

@@ -1,11 +1,16 @@
 //! Tokens that others issue: whose they are, what of them is taken, and by which keys that is known.
 
+pub mod answer;
+pub mod introspection;
 pub mod jwks;
 pub mod jwt;
 pub mod keys;
+pub mod recent;
 pub mod source;
 pub mod verified;
 
+#[cfg(test)]
+mod introspection_tests;
 #[cfg(test)]
 mod jwt_tests;
 #[cfg(test)]

@@ -144,6 +144,7 @@ pub(in crate::identity) fn issuer() -> Issuer {
         tenant_id: None,
         leeway: std::time::Duration::from_secs(30),
         stream_grace: std::time::Duration::ZERO,
+        introspection: None,
     }
 }
 

@@ -26,6 +26,30 @@ pub struct VerifiedJwt {
 }
 
 impl VerifiedJwt {
+    /// Words of a scope. One with more opens nothing.
+    const MOST_WORDS: usize = 256;
+
+    /// The words of the scope in a claim: a text of words (RFC 8693 §4.2), or a list of them; Entra and Okta call it `scp`. What is
+    /// neither has no words. `None`: there is no such claim.
+    pub fn scope_of(claims: &Map<String, Value>, claim: &str) -> Option<Vec<String>> {
+        let or_scp = || claims.get("scp").filter(|_| claim == "scope");
+        let words: Vec<&str> = match claims.get(claim).or_else(or_scp)? {
+            Value::String(text) => text.split(' ').collect(),
+            Value::Array(all) => all.iter().map(Value::as_str).collect::<Option<_>>().unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        // What has a blank in it is no word, and would be several to who writes them in a row.
+        let is_word = |word: &&str| !word.is_empty() && !word.contains(char::is_whitespace);
+        let are_few = words.iter().filter(|word| !word.is_empty()).count() <= Self::MOST_WORDS;
+        Some(words.into_iter().filter(|word| are_few && is_word(word)).map(str::to_owned).collect())
+    }
+
+    /// Whether the same is said, but for how long it holds.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self { subject, audiences, scope, expires: _, claims } = self;
+        (subject, audiences, scope, claims) == (&other.subject, &other.audiences, &other.scope, &other.claims)
+    }
+
     /// Whether this token of `issuer` meets a condition of `assign`: all that is there holds.
     pub fn meets(&self, condition: &Condition, issuer: &Issuer) -> bool {
         // In the tenant that the config names, its administrators give addresses.

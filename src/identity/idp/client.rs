@@ -371,5 +371,6 @@ fn signer(config: &IdpConfig, issuer: &str, jwks_url: &Url) -> Issuer {
         tenant_id: config.tenant_id.clone(),
         leeway: Duration::ZERO,
         stream_grace: Duration::ZERO,
+        introspection: None,
     }
 }

@@ -14,7 +14,6 @@ pub mod grant_id;
 pub mod grants;
 pub mod keys;
 mod kind;
-pub mod opened_tokens;
 mod page_cookie;
 pub mod passwords;
 pub mod refresh_token;

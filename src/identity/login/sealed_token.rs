@@ -20,7 +20,7 @@ use crate::secret::Secret;
 
 /// How far a token may be from the future: clocks of two gateways differ, and one that was set back must not bring an expired
 /// token to life.
-pub(super) const LEEWAY: Duration = Duration::from_secs(60);
+pub(in crate::identity) const LEEWAY: Duration = Duration::from_secs(60);
 
 const NONCE: usize = 12;
 const TAG: usize = 16;

@@ -2,33 +2,37 @@
 
 use std::{cell::RefCell, sync::Arc};
 
+use zeroize::Zeroizing;
+
 use super::Live;
 use crate::{
-    config::{Issuer, ScopeTags, ScopeWord},
-    error::ErrorKind,
+    config::Issuer,
+    error::{Error, ErrorKind},
     identity::{
-        Allowed, Caller, Identity, Principal, Proof, Standing, Vouched,
-        audience::Audience,
+        Admission, AdmittedParty, Caller, Confirmed, Identity, Proof, Standing, Vouched,
         foreign::{
+            introspection::{AskedToken, Introspector, NotConfirmed, Verdict},
             jwt::UnverifiedJwt,
             keys::{IssuerKeys, Known, NotVerified},
             verified::VerifiedJwt,
         },
-        login::opened_tokens::{OpenedToken, OpenedTokens, TokenDigest},
-        scope::Scope,
+        opened_tokens::{OpenedToken, OpenedTokens},
+        token_digest::TokenDigest,
         verifier::{Found, Identified},
     },
     ledger::OwnerName,
 };
 
 impl Live {
-    /// That of `token`, if it looks like one of an issuer, and there is any.
+    /// That of `token`, if it may be one of an issuer.
     pub(super) fn foreign_digest(&self, token: &[u8]) -> Option<TokenDigest> {
-        (!self.issuers.is_empty() && UnverifiedJwt::is_like(token)).then(|| TokenDigest::of(token))
+        let may_be = !self.issuers.is_empty()
+            && (UnverifiedJwt::is_like(token) || self.introspectors.iter().any(|of| of.may_have(token)));
+        may_be.then(|| TokenDigest::of(token))
     }
 
-    /// Who has the token of this digest, if this worker has verified it, and its key is still one of the issuer's. Where it is time to ask
-    /// that for its keys, this begins it.
+    /// Who has the token of this digest, if this worker has verified it, and nobody has taken it back since. Where it is time to ask its
+    /// issuer for its keys, this begins it.
     pub(super) fn known_foreign(
         &self,
         digest: &TokenDigest,
@@ -36,69 +40,150 @@ impl Live {
     ) -> Option<Caller> {
         let mut opened = opened.borrow_mut();
         opened.hold_for(self.number, self.logins.sealers().as_deref());
-        let (caller, _) = opened.find(digest, self.clock.now()).filter(|(_, grant)| grant.is_none())?;
-        let vouched = caller.identity.vouched.as_ref()?;
-        let keys = self.keys_of(&vouched.issuer)?;
-        matches!(keys.known(&vouched.key_id), Known::Keys(_)).then_some(caller)
+        let now = self.clock.now();
+        let (caller, _) = opened.find(digest, now).filter(|(_, grant)| grant.is_none())?;
+        let Vouched { issuer, key_id, confirmed, .. } = &**caller.identity.vouched.as_ref()?;
+        let has_key = match key_id {
+            Some(id) => {
+                let keys = self.keys_of(issuer)?;
+                keys.has_fresh(id) || matches!(keys.known(id), Known::Keys(_))
+            }
+            None => true,
+        };
+        let is_confirmed = confirmed.as_ref().is_none_or(|of| of.verdict.is_good(now));
+        (has_key && is_confirmed).then_some(caller)
     }
 
-    /// Whether the key of a token is still one of its issuer's, as far as anybody knows.
-    pub(super) fn has_key(&self, vouched: &Vouched) -> bool {
-        self.keys_of(&vouched.issuer).is_some_and(|keys| keys.has(&vouched.key_id))
+    /// Whether the key of a token is still one of its issuer's, as far as anybody knows, and nobody has said that it was revoked.
+    pub(super) fn still_vouches(&self, vouched: &Vouched) -> bool {
+        let Vouched { issuer, key_id, confirmed, .. } = vouched;
+        let has_key = |id: &Arc<str>| self.keys_of(issuer).is_some_and(|keys| keys.has(id));
+        key_id.as_ref().is_none_or(has_key)
+            && confirmed.as_ref().is_none_or(|of| of.by.lets_go_on(&of.verdict))
+    }
+
+    /// Has an issuer asked again about the token of something that runs, if it is time. To be called on a worker.
+    pub fn keep_asking(&self, admission: &Admission) {
+        let AdmittedParty::Credential(identity) = &admission.to else { return };
+        if let Some(Confirmed { by, verdict }) =
+            identity.vouched.as_ref().and_then(|of| of.confirmed.as_ref())
+        {
+            by.keep_asking(verdict);
+        }
     }
 
     fn keys_of(&self, issuer: &Arc<Issuer>) -> Option<&IssuerKeys> {
         self.issuers.iter().find(|keys| keys.issuer() == issuer)
     }
 
-    /// Who has a token of an issuer that this worker has not verified yet.
+    /// Who has a token of an issuer that this worker does not know, or has to ask about again. One that says whose it is goes to nobody
+    /// else. `may_ask` is asked about one that no worker has seen.
     pub(super) fn by_foreign<'a>(
         &'a self,
         token: &'a [u8],
         digest: TokenDigest,
         opened: &'a RefCell<OpenedTokens>,
+        may_ask: &dyn Fn() -> Result<(), Error>,
     ) -> Identified<'a> {
-        let token = UnverifiedJwt::parse(token);
-        let of = token.as_ref().and_then(|token| token.issuer());
-        let keys = of.and_then(|of| self.issuers.iter().find(|keys| *keys.issuer().issuer == *of));
-        let (Some(token), Some(keys)) = (token, keys) else {
-            return Identified::Ready(Err(ErrorKind::InvalidToken.into()));
+        // Whose token was good when it came last does not pay for others of the address.
+        if self.seen_foreign.lock().get(&digest).is_none()
+            && let Err(why) = may_ask()
+        {
+            return Identified::Ready(Err(why));
+        }
+        match UnverifiedJwt::parse(token) {
+            Some(jwt) => self.by_jwt(jwt, token, digest, opened),
+            None => match self.introspectors.iter().find(|of| of.may_have(token)) {
+                Some(introspector) => {
+                    self.by_asking(introspector, asked_about(token, digest, None), None, opened)
+                }
+                None => Identified::Ready(Err(ErrorKind::InvalidToken.into())),
+            },
+        }
+    }
+
+    fn by_jwt<'a>(
+        &'a self,
+        jwt: UnverifiedJwt<'a>,
+        token: &'a [u8],
+        digest: TokenDigest,
+        opened: &'a RefCell<OpenedTokens>,
+    ) -> Identified<'a> {
+        let keys = jwt.issuer().and_then(|of| self.issuers.iter().find(|keys| *keys.issuer().issuer == *of));
+        let Some(keys) = keys else { return Identified::Ready(Err(ErrorKind::InvalidToken.into())) };
+        let key_id: Arc<str> = jwt.key_id().unwrap_or_default().into();
+        let introspector = self.introspectors.iter().find(|of| of.issuer() == keys.issuer());
+        // What is no good token by itself, its issuer is not asked about.
+        let finish = move |verified: Result<VerifiedJwt, NotVerified>| {
+            let mut jwt = match verified {
+                Ok(jwt) => jwt,
+                Err(why) => return Identified::Ready(Err(not_verified(why, keys))),
+            };
+            // The rest of what it says is only memory.
+            jwt.claims.retain(|name, _| self.asked_claims.contains(name));
+            match introspector {
+                Some(introspector) => {
+                    self.by_asking(introspector, asked_about(token, digest, Some(jwt)), Some(key_id), opened)
+                }
+                None => {
+                    Identified::Ready(self.vouched(keys.issuer(), Some(key_id), None, jwt, digest, opened))
+                }
+            }
         };
-        let key_id: Arc<str> = token.key_id().unwrap_or_default().into();
-        let finish = move |verified| self.verified(verified, key_id, keys, digest, opened);
-        match keys.verify_now(token, self.clock.now()) {
-            Ok(verified) => Identified::Ready(finish(verified)),
-            Err(token) => Identified::Later(Box::pin(async move {
-                let verified = keys.verify(token, self.clock.now()).await;
-                finish(verified)
+        match keys.verify_now(jwt, self.clock.now()) {
+            Ok(verified) => finish(verified),
+            Err(jwt) => Identified::Later(Box::pin(async move {
+                let verified = keys.verify(jwt, self.clock.now()).await;
+                match finish(verified) {
+                    Identified::Ready(found) => found,
+                    Identified::Later(found) => found.await,
+                }
             })),
         }
     }
 
-    fn verified(
+    /// Who has a token that its issuer is asked about, unless it was a moment ago.
+    fn by_asking<'a>(
+        &'a self,
+        introspector: &'a Arc<Introspector>,
+        asked: AskedToken,
+        key_id: Option<Arc<str>>,
+        opened: &'a RefCell<OpenedTokens>,
+    ) -> Identified<'a> {
+        let digest = asked.digest;
+        let finish = move |outcome: Result<Arc<Verdict>, NotConfirmed>| {
+            let verdict = outcome.map_err(|why| match why {
+                NotConfirmed::NotTaken(why) => ErrorKind::InvalidToken.with_cause(why.name()),
+                // Nobody can say what it was worth. A client that is told that it is invalid throws it away.
+                NotConfirmed::Unsaid(why) => {
+                    let (issuer, why) = (&introspector.issuer().name, why.name());
+                    ErrorKind::Unavailable
+                        .with_cause(format!("the issuer {issuer} does not say what the token is: {why}"))
+                }
+            })?;
+            let said = verdict.said().clone();
+            let confirmed = Confirmed { by: Arc::clone(introspector), verdict };
+            self.vouched(introspector.issuer(), key_id, Some(confirmed), said, digest, opened)
+        };
+        match introspector.known(&digest) {
+            Some(outcome) => Identified::Ready(finish(outcome)),
+            None => Identified::Later(Box::pin(async move { finish(introspector.ask(&asked).await) })),
+        }
+    }
+
+    /// Who has a token of which its issuer says this, from now on known to this worker.
+    fn vouched(
         &self,
-        verified: Result<VerifiedJwt, NotVerified>,
-        key_id: Arc<str>,
-        keys: &IssuerKeys,
+        issuer: &Arc<Issuer>,
+        key_id: Option<Arc<str>>,
+        confirmed: Option<Confirmed>,
+        token: VerifiedJwt,
         digest: TokenDigest,
         opened: &RefCell<OpenedTokens>,
     ) -> Found {
-        let mut token = verified.map_err(|why| match why {
-            // Nobody can say what it was worth. A client that is told that it is invalid throws it away.
-            NotVerified::NoKeys => {
-                let why = keys.status().failed.map_or("they are on their way", |why| why.name());
-                let issuer = &keys.issuer().name;
-                ErrorKind::Unavailable
-                    .with_cause(format!("the keys of the issuer {issuer} are not there: {why}"))
-            }
-            NotVerified::NotTaken(why) => ErrorKind::InvalidToken.with_cause(why.name()),
-        })?;
-        let issuer = Arc::clone(keys.issuer());
+        let (issuer, asked) = (Arc::clone(issuer), Arc::clone(&self.asked_claims));
         let expires = token.expires + issuer.leeway;
-        // The rest of what it says is only memory.
-        token.claims.retain(|name, _| self.asked_claims.contains(name));
-        let asked = Arc::clone(&self.asked_claims);
-        let vouched = Arc::new(Vouched { config: self.number, issuer, key_id, token, asked });
+        let vouched = Arc::new(Vouched { config: self.number, issuer, key_id, confirmed, token, asked });
         let identity = self.vouched_identity(&vouched, Proof::Foreign(digest.bytes()));
         let identity = Arc::new(identity.ok_or(ErrorKind::InvalidToken)?);
         let name = identity.principal.name().cloned().unwrap_or_default();
@@ -107,59 +192,36 @@ impl Live {
         let mut opened = opened.borrow_mut();
         opened.hold_for(self.number, self.logins.sealers().as_deref());
         opened.insert(digest, OpenedToken::of_issuer(caller.clone(), expires));
+        self.seen_foreign.lock().insert(digest, ());
         Ok(caller)
     }
 
     /// Who somebody is of whom an issuer says this, by the config in force: `None` if that does not have the issuer, or the token is
     /// for another place than this gateway.
     pub(super) fn vouched_identity(&self, vouched: &Arc<Vouched>, proof: Proof) -> Option<Identity> {
-        let Vouched { issuer, token, .. } = &**vouched;
+        let Vouched { issuer, .. } = &**vouched;
         // Of a claim that was not asked about before, nothing is known.
         let is_known = || self.asked_claims.is_subset(&vouched.asked);
         if !self.config.issuers.contains(issuer) || self.number != vouched.config && !is_known() {
             return None;
         }
-        let base = self.base();
-        let audience = audience(issuer, token, &base)?;
-        let (roles, limits) = vouched.given(&self.config.assignments);
-        let tags = self.config.oauth.as_ref().map_or(ScopeTags::default(), |config| config.scope_tags);
-        let scope = match &token.scope {
-            None => Scope::parse(ScopeWord::ALL, tags),
-            Some(words) => Scope::parse(&words.join(" "), tags),
-        };
-        let allowed = Allowed { client_id: Arc::default(), receiver: None, base, audience, scope };
-        Some(Identity {
-            principal: Principal::Foreign(format!("{}:{}", issuer.name, token.subject).into()),
-            proof,
-            roles,
-            limits,
-            is_disabled: false,
-            not_after: Some(token.expires + issuer.leeway + issuer.stream_grace),
-            is_decoy: false,
-            allowed: Some(Arc::new(allowed)),
-            vouched: Some(Arc::clone(vouched)),
-        })
-    }
-
-    /// What the URL of each place begins with; nothing, if the config does not say it.
-    fn base(&self) -> Arc<str> {
-        match (&self.config.oauth, &self.config.base_url) {
-            (Some(config), _) => Arc::clone(&config.base),
-            (None, Some(url)) => url.as_str().trim_end_matches('/').into(),
-            (None, None) => Arc::default(),
-        }
+        Identity::vouched_for(vouched, &self.config, proof)
     }
 }
 
-/// For which places of the gateway a token is: all, if it has one of the issuer's `audiences`.
-fn audience(issuer: &Issuer, token: &VerifiedJwt, base: &str) -> Option<Audience> {
-    if token.audiences.iter().any(|of| issuer.audiences.contains(of)) {
-        return Some(Audience::Gateway);
-    }
-    let mut places: Vec<_> = token.audiences.iter().filter_map(|of| Audience::of(of, base)).collect();
-    match places.len() {
-        0 => None,
-        1 => places.pop(),
-        _ => Some(Audience::Several(places.into())),
+/// A token that its issuer is asked about; `jwt` is what it says itself.
+fn asked_about(token: &[u8], digest: TokenDigest, jwt: Option<VerifiedJwt>) -> AskedToken {
+    AskedToken { digest, token: Zeroizing::new(token.to_vec()), jwt }
+}
+
+fn not_verified(why: NotVerified, keys: &IssuerKeys) -> Error {
+    match why {
+        // Nobody can say what it was worth. A client that is told that it is invalid throws it away.
+        NotVerified::NoKeys => {
+            let why = keys.status().failed.map_or("they are on their way", |why| why.name());
+            let issuer = &keys.issuer().name;
+            ErrorKind::Unavailable.with_cause(format!("the keys of the issuer {issuer} are not there: {why}"))
+        }
+        NotVerified::NotTaken(why) => ErrorKind::InvalidToken.with_cause(why.name()),
     }
 }

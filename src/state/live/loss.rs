@@ -113,7 +113,7 @@ impl Live {
         let identity = admission.to.identity();
         let is_request = matches!(admission.to, AdmittedParty::Credential(_));
         // A session is its principal's, whose requests are asked each by itself.
-        let is_good = || identity.is_valid_at(self.clock.now()) && self.has_key(vouched);
+        let is_good = || identity.is_valid_at(self.clock.now()) && self.still_vouches(vouched);
         if is_request && !is_good() {
             return Some(Revocation::Token);
         }

@@ -8,13 +8,11 @@ use crate::{
         Allowed, Caller, Identity, Principal, Proof, Standing,
         audience::Audience,
         login::{
-            access_token::AccessClaims,
-            grant_id::GrantId,
-            grants::ClientGrant,
-            opened_tokens::{OpenedToken, OpenedTokens, TokenDigest},
-            session_token::SessionClaims,
+            access_token::AccessClaims, grant_id::GrantId, grants::ClientGrant, session_token::SessionClaims,
         },
+        opened_tokens::{OpenedToken, OpenedTokens},
         scope::Scope,
+        token_digest::TokenDigest,
     },
     oauth::{has_taken_away, may_keep},
 };

@@ -1,12 +1,22 @@
 //! An issuer of tokens that the gateway takes: it publishes a key, and signs what a test has it say.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::recorder::Recorder;
+use crate::{
+    harness::{Client, field},
+    recorder::Recorder,
+    scripted::response,
+};
 
 /// What its tokens are for.
 pub const AUDIENCE: &str = "the-gateway";
@@ -93,4 +103,107 @@ pub fn claims(issuer: &str, subject: &str, more: Value) -> Value {
         claims[name] = value.clone();
     }
     claims
+}
+
+/// The secret of the gateway at [`Introspection`].
+pub const CLIENT_SECRET: &str = "secret-of-the-gateway";
+
+/// Where an issuer is asked about tokens (RFC 7662): it answers what the test says of each, and that it does not know others.
+pub struct Introspection {
+    addr: SocketAddr,
+    state: Arc<Mutex<Said>>,
+}
+
+#[derive(Default)]
+struct Said {
+    of_tokens: HashMap<String, Value>,
+    asked: Vec<String>,
+    is_down: bool,
+}
+
+impl Introspection {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(Said::default()));
+        let of_task = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(Client::new(stream), Arc::clone(&of_task)));
+            }
+        });
+        Self { addr, state }
+    }
+
+    /// It, as `introspection` of an issuer has it.
+    pub fn config(&self) -> Value {
+        let url = format!("http://{}/introspect", self.addr);
+        json!({ "url": url, "clientId": "gate", "clientSecret": CLIENT_SECRET })
+    }
+
+    /// From now on this is what it says of a token, with `active`.
+    pub fn says(&self, token: &str, answer: Value) {
+        self.locked().of_tokens.insert(token.to_owned(), answer);
+    }
+
+    /// From now on it has never heard of a token.
+    pub fn revokes(&self, token: &str) {
+        self.locked().of_tokens.remove(token);
+    }
+
+    /// Whether it answers 503 to everything.
+    pub fn is_down(&self, is_down: bool) {
+        self.locked().is_down = is_down;
+    }
+
+    /// How often it was asked about a token.
+    pub fn asked(&self, token: &str) -> usize {
+        self.locked().asked.iter().filter(|asked| *asked == token).count()
+    }
+
+    /// How often it was asked.
+    pub fn asked_in_all(&self) -> usize {
+        self.locked().asked.len()
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Said> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What it says of a good token of this subject, with `more`.
+pub fn active(subject: &str, more: Value) -> Value {
+    let mut answer = claims("", subject, more.clone());
+    let members = answer.as_object_mut().unwrap();
+    members.retain(|name, value| name != "iss" && !value.is_null());
+    members.insert("active".into(), json!(true));
+    // What it says of itself counts, and not what a JWT would.
+    for name in ["iss", "active"] {
+        if let Some(value) = more.get(name) {
+            members.insert(name.into(), value.clone());
+        }
+    }
+    answer
+}
+
+async fn answer(mut client: Client<TcpStream>, state: Arc<Mutex<Said>>) {
+    while let Some(head) = client.next_head().await {
+        let length = field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+        let form = client.exactly(length).await;
+        let (status, body) = {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let token = url::form_urlencoded::parse(&form).find(|(name, _)| name == "token");
+            let token = token.map(|(_, token)| token.into_owned()).unwrap_or_default();
+            let proof = base64::engine::general_purpose::STANDARD.encode(format!("gate:{CLIENT_SECRET}"));
+            let is_known = field(&head, "authorization") == Some(&format!("Basic {proof}"));
+            let said = state.of_tokens.get(&token).cloned().unwrap_or(json!({ "active": false }));
+            state.asked.push(token);
+            match (state.is_down, is_known) {
+                (true, _) => (503, json!({})),
+                (false, false) => (401, json!({ "error": "invalid_client" })),
+                (false, true) => (200, said),
+            }
+        };
+        client.send(response(status, "Content-Type: application/json\r\n", body.to_string())).await;
+    }
 }

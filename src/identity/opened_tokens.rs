@@ -1,23 +1,17 @@
 //! Tokens that a worker has opened or verified: the gateway's own, and those of issuers. One that comes again is known by its digest,
 //! which costs a fraction of what that costs.
 
-use std::{
-    collections::HashMap,
-    hash::{Hash, Hasher},
-    ops::Range,
-    sync::Arc,
-    time::SystemTime,
-};
-
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
+use std::{collections::HashMap, ops::Range, sync::Arc, time::SystemTime};
 
 use super::{
-    grant_id::GrantId,
-    sealed_token::{Claims, Common, LEEWAY},
-    token_sealers::TokenSealers,
+    Caller, Identity,
+    login::{
+        grant_id::GrantId,
+        sealed_token::{Claims, Common, LEEWAY},
+        token_sealers::TokenSealers,
+    },
+    token_digest::TokenDigest,
 };
-use crate::identity::{Caller, Identity};
 
 /// Tokens of a generation at most: some 200 bytes each, and who has them, once for each grant.
 const MOST: usize = 4096;
@@ -64,34 +58,6 @@ impl OpenedToken {
     /// One of an issuer, which is good until then.
     pub fn of_issuer(caller: Caller, expires: SystemTime) -> Self {
         Self { caller, grant: None, valid: SystemTime::UNIX_EPOCH..expires }
-    }
-}
-
-/// By which a token is found. As everywhere, it is compared without branches on what is known.
-#[derive(Clone, Copy, Eq)]
-pub struct TokenDigest([u8; 32]);
-
-impl TokenDigest {
-    /// That of `token`.
-    pub fn of(token: &[u8]) -> Self {
-        Self(Sha256::digest(token).into())
-    }
-
-    /// Its bytes.
-    pub fn bytes(&self) -> [u8; 32] {
-        self.0
-    }
-}
-
-impl PartialEq for TokenDigest {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
-    }
-}
-
-impl Hash for TokenDigest {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(&self.0);
     }
 }
 
