@@ -26,7 +26,10 @@ use dudect_bencher::{
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sluicegate::{
-    config::{LoginStorage, LoginStore, LoginTerms, OauthClient, OauthConfig, Registration, ScopeTags},
+    config::{
+        CallerLimits, ClientProof, GrantTypes, LoginStorage, LoginStore, LoginTerms, OauthClient,
+        OauthConfig, Registration, ScopeTags,
+    },
     identity::{
         Principal,
         login::{
@@ -158,9 +161,12 @@ fn client_secret(runner: &mut CtRunner, rng: &mut BenchRng) {
         let secret = random_text(rng);
         let client = Client::of_config(&OauthClient {
             name: "portal".into(),
-            secret: Some(Sha256::digest(&secret).into()),
+            proof: ClientProof::Secret(Sha256::digest(&secret).into()),
+            grants: GrantTypes::DEFAULT,
             redirect_uris: Vec::new(),
             roles: Vec::new(),
+            limits: CallerLimits::ALL,
+            scopes: Vec::new(),
         });
         let made: Vec<_> = (0..TOKENS).map(|_| texts(&secret, rng)).collect();
         compare(runner, rng, &made, |text| client.is_proved_by(Some(&Secret::new(text.to_owned()))));
@@ -183,6 +189,7 @@ fn oauth_config() -> OauthConfig {
         scope_tags: ScopeTags::All,
         offers_tags: true,
         clients: Vec::new(),
+        id_jag: Vec::new(),
     }
 }
 
@@ -270,6 +277,7 @@ fn access_token(runner: &mut CtRunner, rng: &mut BenchRng) {
         let sealer = TokenSealer::<AccessClaims>::new(&keys).unwrap();
         let moment = SystemTime::now();
         let claims = AccessClaims {
+            vouched: None,
             principal: Principal::User("alice".into()),
             grant: GrantId::new(rng.random()),
             fingerprint: Fingerprint::of(&keys, "hash").unwrap(),

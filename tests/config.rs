@@ -390,7 +390,7 @@ fn explain_names_what_there_is_where_it_is_asked_for_what_there_is_not() {
         ("--as token:dev --server mcp --tool x", "name the server of the tool"),
         (
             "--as dev --server db",
-            "write `token:NAME`, `user:NAME`, `tenant:NAME`, `jwt:ISSUER:SUBJECT`, `idp:PROVIDER:SUBJECT` or `nobody`",
+            "write `token:NAME`, `user:NAME`, `tenant:NAME`, `client:NAME`, `jwt:ISSUER:SUBJECT`, `idp:PROVIDER:SUBJECT` or `nobody`",
         ),
         ("--as token:dev --token-name dev --server db", "cannot be used with"),
         ("--server db", "--as <PRINCIPAL>"),

@@ -29,7 +29,7 @@ use crate::{
 pub(super) struct Explain {
     #[command(flatten)]
     file: ConfigFile,
-    /// Who asks: token:NAME, user:NAME, tenant:NAME, jwt:ISSUER:SUBJECT, or `nobody` without a credential
+    /// Who asks: token:NAME, user:NAME, tenant:NAME, client:NAME, jwt:ISSUER:SUBJECT, or `nobody` without a credential
     #[arg(long = "as", value_name = "PRINCIPAL", required_unless_present = "token_name")]
     principal: Option<Principal>,
     /// The same as --as token:NAME
@@ -84,6 +84,8 @@ pub(super) fn run(explain: Explain) -> Result<ExitCode, String> {
         }
         _ => {
             let mut identities = identities(snapshot, &principal).map_err(located)?;
+            let of_client = scope_of(snapshot, &principal);
+            let scope = scope.or(of_client.as_deref());
             if let Some(allowed) = allowed(snapshot, scope, resource).map_err(located)? {
                 let allowed = Arc::new(allowed);
                 identities.iter_mut().for_each(|(identity, _)| identity.allowed = Some(Arc::clone(&allowed)));
@@ -210,6 +212,7 @@ fn identities(snapshot: &Snapshot, principal: &Principal) -> Result<Vec<(Identit
         Principal::User(name) => return user(snapshot, name).map(|user| vec![(user, String::new())]),
         // Of them, the config has nothing that does not depend on what their token says.
         Principal::Foreign(_) => return Ok(Vec::new()),
+        Principal::Client(name) => return client(snapshot, name).map(|client| vec![(client, String::new())]),
         Principal::Idp(_) => {
             return Err("what somebody of the identity provider may do depends on what that says of them; ask the gateway as them".into());
         }
@@ -300,6 +303,28 @@ fn user(snapshot: &Snapshot, name: &str) -> Result<Identity, String> {
         let names = snapshot.users.iter().map(|user| &*user.name);
         format!("there is no such user in `proxy.auth.users`; {}", proposed(name, names))
     })
+}
+
+/// The client of this name, for itself. By what it proves that makes no difference.
+fn client(snapshot: &Snapshot, name: &str) -> Result<Identity, String> {
+    let callers = || {
+        let clients = snapshot.oauth.iter().flat_map(|config| &config.clients);
+        clients.filter(|client| client.is_caller())
+    };
+    let found = callers().find(|client| *client.name == *name);
+    found.map(|client| Identity::of_client(client, Proof::Nothing)).ok_or_else(|| {
+        let names = callers().map(|client| &*client.name);
+        format!(
+            "there is no such client with the grant \"client_credentials\" in `proxy.auth.clients`; {}",
+            proposed(name, names)
+        )
+    })
+}
+
+/// The scope of a client's own tokens, if it asks for none.
+fn scope_of(snapshot: &Snapshot, principal: &Principal) -> Option<String> {
+    let Principal::Client(name) = principal else { return None };
+    snapshot.oauth.as_ref()?.client(name).map(|client| client.scopes.join(" "))
 }
 
 /// The decision, why, and the line that says so.

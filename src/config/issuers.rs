@@ -61,6 +61,24 @@ impl Introspection {
 }
 
 impl Issuer {
+    /// Somebody whose keys are there, and of whom nothing else is known.
+    pub fn with_keys_at(name: &str, url: &Url) -> Self {
+        Self {
+            name: name.into(),
+            issuer: name.into(),
+            jwks_url: Some(url.clone()),
+            audiences: Vec::new(),
+            algorithms: Vec::new(),
+            types: Vec::new(),
+            principal_claim: Self::PRINCIPAL_CLAIM.into(),
+            scope_claim: None,
+            tenant_id: None,
+            leeway: Self::LEEWAY,
+            stream_grace: Self::STREAM_GRACE,
+            introspection: None,
+        }
+    }
+
     /// `algorithms` where the config does not say it.
     pub const ALGORITHMS: [&str; 4] = ["RS256", "PS256", "ES256", "EdDSA"];
     /// `typ` where the config does not say it (RFC 9068 §2.1).

@@ -494,9 +494,9 @@ fn every_word_that_another_program_has_is_known() {
         mcpTemplates templateSettings instructionTemplates master_oauth hosting logging routing security gallery app \
         lazyLoading groups addr tokens baseURL kind url command";
     const AUTH: &str = "type options token clientId sessionSecret domains audience \
-        jwksUri idJag allowedOrgs firestoreDatabase firestoreCollection gcpProject allowedOrigins allowedRedirectUriHosts \
+        jwksUri allowedOrgs firestoreDatabase firestoreCollection gcpProject allowedOrigins allowedRedirectUriHosts \
         allowAnyRedirectUriHost dangerouslyAcceptIssuerAudience location paramName prefix";
-    const CLIENT: &str = "grants jwks secret redirectUri scopes clientId";
+    const CLIENT: &str = "grantTypes jwksUri secret redirectUri scope clientId";
     const TOKEN: &str = "token hash secret expiry expiresAt ttl role scopes env file name";
     let all = key::objects(&table::ROOT);
     for (of, words) in

@@ -55,7 +55,7 @@ pub use crate::config::{
     idp::{IdpConfig, IdpProvider},
     issuers::{Assignment, Condition, Introspection, Issuer},
     names::{is_format, user_name_fault},
-    oauth::{OauthClient, OauthConfig, Registration, ScopeTags},
+    oauth::{ClientKey, ClientProof, GrantTypes, OauthClient, OauthConfig, Registration, ScopeTags},
     read::{context::Unread, reference::Env},
     redirect::{LONGEST_REDIRECT_URI, RedirectFault, RedirectTarget, is_at, is_same_redirect},
     report::{
@@ -167,7 +167,7 @@ impl Loaded {
 }
 
 /// The keys that lead to the tokens, users, issuers and clients.
-const AROUND_TOKENS: [&str; 7] = [
+const AROUND_TOKENS: [&str; 8] = [
     "proxy",
     "proxy.auth",
     "proxy.auth.tokens",
@@ -175,6 +175,7 @@ const AROUND_TOKENS: [&str; 7] = [
     "proxy.auth.issuers",
     "proxy.auth.assign",
     "proxy.auth.clients",
+    "proxy.auth.idJag",
 ];
 
 /// The server of which something is there twice that says who may use it.

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::idp::IdpConfig;
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use super::{access::CallerLimits, idp::IdpConfig};
 
 /// The gateway as an authorization server, and as the resource server of its tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct OauthConfig {
     pub clients: Vec<OauthClient>,
     /// `idp`
     pub idp: Option<Arc<IdpConfig>>,
+    /// `idJag`: the name of an issuer, and that of a client which gets tokens by what that issuer says of somebody.
+    pub id_jag: Vec<(Arc<str>, Arc<str>)>,
 }
 
 impl OauthConfig {
@@ -71,7 +76,13 @@ impl OauthConfig {
             offers_tags: true,
             clients: Vec::new(),
             idp: None,
+            id_jag: Vec::new(),
         }
+    }
+
+    /// Whether this client gets tokens by what this issuer says of somebody.
+    pub fn takes_assertions(&self, issuer: &str, client: &OauthClient) -> bool {
+        client.grants.assertions && self.id_jag.iter().any(|(of, to)| **of == *issuer && *to == client.name)
     }
 
     /// The client of the config that has this name.
@@ -107,10 +118,120 @@ pub enum ScopeTags {
 pub struct OauthClient {
     /// Key in `proxy.auth.clients`: its `client_id`.
     pub name: Arc<str>,
-    /// `secretSha256`: SHA-256 of its secret; `None` is a public client.
-    pub secret: Option<[u8; 32]>,
+    /// `secretSha256`, `jwks`, `jwksUrl`: how it proves that it is the one.
+    pub proof: ClientProof,
+    /// `grants`: by what it gets tokens.
+    pub grants: GrantTypes,
     /// `redirectUris`, as they are written.
     pub redirect_uris: Vec<Arc<str>>,
     /// `roles` of the client itself, such as `admin` to ask about tokens of others.
     pub roles: Vec<String>,
+    /// `servers` and `tags`: what the client itself is limited to.
+    pub limits: CallerLimits,
+    /// `scopes`: what it may ask for where no user allows it something.
+    pub scopes: Vec<String>,
+}
+
+impl OauthClient {
+    /// `scopes` where the config does not say it.
+    pub const SCOPES: [&str; 1] = ["mcp"];
+
+    /// Whether it is a caller of its own.
+    pub fn is_caller(&self) -> bool {
+        self.grants.credentials && self.proof != ClientProof::None
+    }
+
+    /// What it proves itself by, each by a SHA-256 that no other has.
+    pub fn credentials(&self) -> Vec<[u8; 32]> {
+        match &self.proof {
+            ClientProof::None => Vec::new(),
+            ClientProof::Secret(digest) => vec![ClientProof::digest("secret", digest)],
+            ClientProof::Keys(keys) => keys.iter().map(|key| key.credential).collect(),
+            ClientProof::KeysAt(url) => vec![ClientProof::digest("url", url.as_str().as_bytes())],
+        }
+    }
+}
+
+/// How a client proves that it is the one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientProof {
+    /// Not at all: a public client.
+    None,
+    /// By a secret with this SHA-256.
+    Secret([u8; 32]),
+    /// By what it signs with one of these keys (RFC 7523).
+    Keys(Arc<[ClientKey]>),
+    /// The same by keys that it publishes there.
+    KeysAt(Url),
+}
+
+impl ClientProof {
+    /// The SHA-256 of something of this kind that proves a client.
+    pub fn digest(kind: &str, of: &[u8]) -> [u8; 32] {
+        Sha256::new().chain_update(kind).chain_update([0]).chain_update(of).finalize().into()
+    }
+}
+
+/// A key of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientKey {
+    /// `kid`
+    pub id: Arc<str>,
+    /// All of it, as JSON (RFC 7517).
+    pub json: Arc<str>,
+    /// By which it is told from others.
+    pub credential: [u8; 32],
+}
+
+/// By what a client gets tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantTypes {
+    /// By a code that a user has it sent.
+    pub codes: bool,
+    /// By a refresh token.
+    pub refresh: bool,
+    /// By its own proof alone: for itself.
+    pub credentials: bool,
+    /// By what an issuer says of somebody (RFC 7523, ID-JAG).
+    pub assertions: bool,
+}
+
+impl GrantTypes {
+    /// `grants` where the config does not say it, and those of every client that the config does not have.
+    pub const DEFAULT: Self = Self { codes: true, refresh: true, credentials: false, assertions: false };
+    /// The same, as it is written.
+    pub const DEFAULT_WORDS: [&str; 2] = [Self::CODES, Self::REFRESH];
+    /// All of them.
+    pub const ALL: Self = Self { codes: true, refresh: true, credentials: true, assertions: true };
+    const NONE: Self = Self { codes: false, refresh: false, credentials: false, assertions: false };
+
+    /// [`Self::codes`], as it is written.
+    pub const CODES: &str = "authorization_code";
+    /// [`Self::refresh`], as it is written.
+    pub const REFRESH: &str = "refresh_token";
+    /// [`Self::credentials`], as it is written.
+    pub const CREDENTIALS: &str = "client_credentials";
+    /// [`Self::assertions`], as it is written.
+    pub const ASSERTIONS: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+    /// Those of these words.
+    pub fn of<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        words.into_iter().fold(Self::NONE, |all, word| match word {
+            Self::CODES => Self { codes: true, ..all },
+            Self::REFRESH => Self { refresh: true, ..all },
+            Self::CREDENTIALS => Self { credentials: true, ..all },
+            Self::ASSERTIONS => Self { assertions: true, ..all },
+            _ => all,
+        })
+    }
+
+    /// Those that both have.
+    pub fn common(self, other: Self) -> Self {
+        Self {
+            codes: self.codes && other.codes,
+            refresh: self.refresh && other.refresh,
+            credentials: self.credentials && other.credentials,
+            assertions: self.assertions && other.assertions,
+        }
+    }
 }

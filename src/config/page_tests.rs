@@ -130,6 +130,7 @@ fn takes(kind: &ValueKind) -> String {
         ValueKind::SecretOr(object) => format!("secret text or {}", link(object)),
         ValueKind::OneOrMany(of) => format!("{}, or a list of them", takes(of)),
         ValueKind::JsonSchema => "JSON Schema".to_owned(),
+        ValueKind::Jwks => "JWK Set".to_owned(),
         ValueKind::Ignored => "anything".to_owned(),
     }
 }

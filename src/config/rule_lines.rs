@@ -14,6 +14,8 @@ pub enum RuleOf {
     Credential([u8; 32]),
     /// The user of this name.
     User(Arc<str>),
+    /// The client of this name.
+    Client(Arc<str>),
     /// `proxy.auth` as a whole.
     Auth,
 }

@@ -50,7 +50,14 @@ impl<'a> Presented<'a> {
     /// Whether it may be a credential of `principal`, once that is known to have the secret.
     pub fn may_prove(&self, principal: &Principal) -> bool {
         match (&self.claim, principal) {
-            (Claim::AnyToken, Principal::Token(_) | Principal::User(_) | Principal::Idp(_))
+            (
+                Claim::AnyToken,
+                Principal::Token(_)
+                | Principal::User(_)
+                | Principal::Client(_)
+                | Principal::Foreign(_)
+                | Principal::Idp(_),
+            )
             | (Claim::AnyTenant, Principal::Tenant(_)) => true,
             (Claim::Named(name), Principal::Token(own) | Principal::User(own)) => own.as_bytes() == name,
             _ => false,

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     config::{
-        Assignment, CallerLimits, Condition, Credential, Issuer, RuleName, RuleOf, RuleSubject, ScopeTags,
-        ScopeWord, Snapshot, User,
+        Assignment, CallerLimits, Condition, Credential, Issuer, OauthClient, RuleName, RuleOf, RuleSubject,
+        ScopeTags, ScopeWord, Snapshot, User,
     },
     mcp::seal::SessionOwner,
 };
@@ -37,6 +37,8 @@ pub enum Principal {
     User(Arc<str>),
     /// The tenant of this name, by whichever of its credentials.
     Tenant(Arc<str>),
+    /// The client of OAuth of this name, for itself.
+    Client(Arc<str>),
     /// Somebody of an issuer of the config: its name there, a colon, and who it is to that issuer.
     Foreign(Arc<str>),
     /// Somebody of the identity provider: what that is called, a colon, and who it is there. Not an address: those are given to others.
@@ -54,16 +56,22 @@ impl Principal {
     pub fn token_name(&self) -> Option<&Arc<str>> {
         match self {
             Self::Token(name) => Some(name),
-            Self::Nobody | Self::User(_) | Self::Tenant(_) | Self::Foreign(_) | Self::Idp(_) => None,
+            Self::Nobody
+            | Self::User(_)
+            | Self::Tenant(_)
+            | Self::Client(_)
+            | Self::Foreign(_)
+            | Self::Idp(_) => None,
         }
     }
 
-    /// The name of the token, user or tenant, or that at an issuer or identity provider, if it has one.
+    /// The name of the token, user, tenant or client, or that at an issuer or identity provider, if it has one.
     pub fn name(&self) -> Option<&Arc<str>> {
         match self {
             Self::Token(name)
             | Self::User(name)
             | Self::Tenant(name)
+            | Self::Client(name)
             | Self::Foreign(name)
             | Self::Idp(name) => Some(name),
             Self::Nobody => None,
@@ -77,13 +85,19 @@ impl Principal {
             Self::Token(name) => SessionOwner::Token(name),
             Self::User(name) => SessionOwner::User(name),
             Self::Tenant(name) => SessionOwner::Tenant(name),
+            Self::Client(name) => SessionOwner::Client(name),
             Self::Foreign(name) => SessionOwner::Foreign(name),
             Self::Idp(name) => SessionOwner::Idp(name),
         }
     }
+
+    /// Whether what proves it is looked for among the grants that are kept. Tokens that nobody allowed anybody are of none.
+    pub fn has_grants(&self) -> bool {
+        !matches!(self, Self::Client(_) | Self::Foreign(_))
+    }
 }
 
-/// As it is written in a command: `token:ci`, `user:alice`, `tenant:acme`, `jwt:corp:SUBJECT`, `idp:google:SUBJECT`.
+/// As it is written in a command: `token:ci`, `user:alice`, `tenant:acme`, `client:ops`, `jwt:corp:SUBJECT`, `idp:google:SUBJECT`.
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -91,6 +105,7 @@ impl fmt::Display for Principal {
             Self::Token(name) => write!(f, "token:{name}"),
             Self::User(name) => write!(f, "user:{name}"),
             Self::Tenant(name) => write!(f, "tenant:{name}"),
+            Self::Client(name) => write!(f, "client:{name}"),
             Self::Foreign(name) => write!(f, "jwt:{name}"),
             Self::Idp(name) => write!(f, "idp:{name}"),
         }
@@ -104,7 +119,7 @@ pub struct InvalidPrincipal;
 impl fmt::Display for InvalidPrincipal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "write `token:NAME`, `user:NAME`, `tenant:NAME`, `jwt:ISSUER:SUBJECT`, `idp:PROVIDER:SUBJECT` or `nobody`",
+            "write `token:NAME`, `user:NAME`, `tenant:NAME`, `client:NAME`, `jwt:ISSUER:SUBJECT`, `idp:PROVIDER:SUBJECT` or `nobody`",
         )
     }
 }
@@ -121,6 +136,7 @@ impl FromStr for Principal {
             Some(("tenant", name)) if !name.is_empty() => Ok(Self::Tenant(name.into())),
             Some(("jwt", name)) if is_of_others(name) => Ok(Self::Foreign(name.into())),
             Some(("idp", name)) if is_of_others(name) => Ok(Self::Idp(name.into())),
+            Some(("client", name)) if !name.is_empty() => Ok(Self::Client(name.into())),
             None if text == "nobody" => Ok(Self::Nobody),
             _ => Err(InvalidPrincipal),
         }
@@ -157,6 +173,8 @@ pub enum Proof {
     Password([u8; 32]),
     /// A token of an issuer, with this SHA-256.
     Foreign([u8; 32]),
+    /// What a client proves itself by, with this SHA-256.
+    Client([u8; 32]),
 }
 
 /// What an issuer says of somebody.
@@ -322,24 +340,48 @@ impl Identity {
         let Vouched { issuer, token, .. } = &**vouched;
         let base = config.base().unwrap_or_default();
         let audience = vouched.audience(&base)?;
-        let (roles, limits) = vouched.given(&config.assignments);
         let tags = config.oauth.as_ref().map_or(ScopeTags::default(), |config| config.scope_tags);
         let scope = match &token.scope {
             None => Scope::parse(ScopeWord::ALL, tags),
             Some(words) => Scope::parse(&words.join(" "), tags),
         };
         let allowed = Allowed { client_id: Arc::default(), receiver: None, base, audience, scope };
-        Some(Self {
+        let not_after = token.expires + issuer.leeway + issuer.stream_grace;
+        Some(Self::of_vouched(vouched, &config.assignments, proof, allowed, not_after))
+    }
+
+    /// Somebody of whom an issuer says this, who was allowed so much until then.
+    pub fn of_vouched(
+        vouched: &Arc<Vouched>,
+        assignments: &[Assignment],
+        proof: Proof,
+        allowed: Allowed,
+        not_after: SystemTime,
+    ) -> Self {
+        let (roles, limits) = vouched.given(assignments);
+        let Vouched { issuer, token, .. } = &**vouched;
+        Self {
             principal: Principal::Foreign(format!("{}:{}", issuer.name, token.subject).into()),
             proof,
             roles,
             limits,
             is_disabled: false,
-            not_after: Some(token.expires + issuer.leeway + issuer.stream_grace),
+            not_after: Some(not_after),
             is_decoy: false,
             allowed: Some(Arc::new(allowed)),
             vouched: Some(Arc::clone(vouched)),
-        })
+        }
+    }
+
+    /// A client of the config, for itself, proved by `proof`.
+    pub fn of_client(client: &OauthClient, proof: Proof) -> Self {
+        Self {
+            principal: Principal::Client(Arc::clone(&client.name)),
+            proof,
+            roles: client.roles.clone(),
+            limits: client.limits.clone(),
+            ..Self::NOBODY
+        }
     }
 
     /// The same principal, as something else proves it that ends at `not_after`.
@@ -353,7 +395,9 @@ impl Identity {
             Principal::Nobody => return None,
             Principal::Token(name) => RuleName::Token(name),
             Principal::User(name) => RuleName::User(name),
-            Principal::Tenant(_) | Principal::Foreign(_) | Principal::Idp(_) => RuleName::Unlisted,
+            Principal::Tenant(_) | Principal::Client(_) | Principal::Foreign(_) | Principal::Idp(_) => {
+                RuleName::Unlisted
+            }
         };
         let scopes = self.allowed.as_ref().map(|allowed| allowed.scope.words());
         Some(RuleSubject { name, roles: &self.roles, limits: &self.limits, scopes })
@@ -381,6 +425,7 @@ impl Identity {
     pub fn rule_of(&self) -> Option<RuleOf> {
         match (&self.principal, self.proof) {
             (Principal::User(name), _) => Some(RuleOf::User(Arc::clone(name))),
+            (Principal::Client(name), _) => Some(RuleOf::Client(Arc::clone(name))),
             (_, Proof::StaticToken(digest)) => Some(RuleOf::Credential(digest)),
             (
                 _,
@@ -388,7 +433,8 @@ impl Identity {
                 | Proof::Session { .. }
                 | Proof::Access { .. }
                 | Proof::Password(_)
-                | Proof::Foreign(_),
+                | Proof::Foreign(_)
+                | Proof::Client(_),
             ) => None,
         }
     }
@@ -419,6 +465,7 @@ mod tests {
             Principal::Token("a:b".into()),
             Principal::User("alice".into()),
             Principal::Tenant("acme".into()),
+            Principal::Client("ops".into()),
             Principal::Foreign("corp:a:b".into()),
             Principal::Idp("google:a:b".into()),
         ] {
@@ -430,6 +477,7 @@ mod tests {
             "token",
             "token:",
             "user:",
+            "client:",
             "User:alice",
             "nobody:",
             "Token:ci",
@@ -443,7 +491,7 @@ mod tests {
         }
         assert_eq!(
             InvalidPrincipal.to_string(),
-            "write `token:NAME`, `user:NAME`, `tenant:NAME`, `jwt:ISSUER:SUBJECT`, `idp:PROVIDER:SUBJECT` or `nobody`"
+            "write `token:NAME`, `user:NAME`, `tenant:NAME`, `client:NAME`, `jwt:ISSUER:SUBJECT`, `idp:PROVIDER:SUBJECT` or `nobody`"
         );
     }
 

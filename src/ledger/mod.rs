@@ -116,6 +116,8 @@ pub enum OwnerName {
     User(Arc<str>),
     /// The callers of one tenant.
     Tenant(Arc<str>),
+    /// A client of OAuth, for itself.
+    Client(Arc<str>),
     /// Somebody of an issuer.
     Foreign(Arc<str>),
     /// Somebody of the identity provider.
@@ -237,6 +239,7 @@ impl Ledger {
         if let OwnerName::Token(_)
         | OwnerName::User(_)
         | OwnerName::Tenant(_)
+        | OwnerName::Client(_)
         | OwnerName::Foreign(_)
         | OwnerName::Idp(_) = name
         {

@@ -38,6 +38,8 @@ pub enum SessionOwner<'a> {
     Foreign(&'a str),
     /// Somebody of this identity provider, and of this name there.
     Idp(&'a str),
+    /// The client of this name, for itself.
+    Client(&'a str),
 }
 
 impl<'a> SessionOwner<'a> {
@@ -50,6 +52,7 @@ impl<'a> SessionOwner<'a> {
             Self::Tenant(name) => (3, name),
             Self::Foreign(name) => (4, name),
             Self::Idp(name) => (5, name),
+            Self::Client(name) => (6, name),
         }
     }
 }

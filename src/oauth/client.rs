@@ -5,7 +5,10 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::{config::OauthClient, secret::Secret};
+use crate::{
+    config::{ClientProof, GrantTypes, OauthClient},
+    secret::Secret,
+};
 
 /// Bytes of a client's name that are kept: what is longer is cut.
 pub(super) const LONGEST_NAME: usize = 128;
@@ -32,6 +35,8 @@ pub struct Client {
     pub redirect_uris: Vec<Arc<str>>,
     /// How it proves itself.
     pub auth: ClientAuth,
+    /// By what it gets tokens.
+    pub grants: GrantTypes,
     /// Who says what it is.
     pub kind: ClientKind,
 }
@@ -43,6 +48,8 @@ pub enum ClientAuth {
     None,
     /// By a secret, of which this is the SHA-256.
     Secret([u8; 32]),
+    /// By what it signs with one of the keys that the config has of it, or says where they are.
+    Keys,
 }
 
 impl std::fmt::Debug for ClientAuth {
@@ -50,6 +57,7 @@ impl std::fmt::Debug for ClientAuth {
         f.write_str(match self {
             Self::None => "None",
             Self::Secret(_) => "Secret(…)",
+            Self::Keys => "Keys",
         })
     }
 }
@@ -72,7 +80,12 @@ impl Client {
             id: Arc::clone(&client.name),
             name: Arc::clone(&client.name),
             redirect_uris: client.redirect_uris.clone(),
-            auth: client.secret.map_or(ClientAuth::None, ClientAuth::Secret),
+            auth: match &client.proof {
+                ClientProof::None => ClientAuth::None,
+                ClientProof::Secret(digest) => ClientAuth::Secret(*digest),
+                ClientProof::Keys(_) | ClientProof::KeysAt(_) => ClientAuth::Keys,
+            },
+            grants: client.grants,
             kind: ClientKind::Config,
         }
     }
@@ -84,16 +97,17 @@ impl Client {
             name: id.into(),
             redirect_uris: Vec::new(),
             auth: ClientAuth::None,
+            grants: GrantTypes::DEFAULT,
             kind: ClientKind::Document,
         }
     }
 
-    /// Whether it is the client who shows this. One that has a secret has to show it, and one that has none shows none.
+    /// Whether it is the client who shows this, if it is not by keys that it proves itself. One that has a secret has to show it, and one that has none shows none.
     /// Constant in time.
     pub fn is_proved_by(&self, shown: Option<&Secret>) -> bool {
         match (&self.auth, shown) {
             (ClientAuth::None, shown) => shown.is_none_or(|shown| shown.expose().is_empty()),
-            (ClientAuth::Secret(_), None) => false,
+            (ClientAuth::Secret(_), None) | (ClientAuth::Keys, _) => false,
             (ClientAuth::Secret(digest), Some(shown)) => {
                 Sha256::digest(shown.expose()).as_slice().ct_eq(digest).into()
             }
@@ -110,6 +124,7 @@ pub(super) fn cut(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::CallerLimits;
 
     #[test]
     fn a_client_with_a_secret_shows_it_and_one_without_shows_none() {
@@ -117,9 +132,12 @@ mod tests {
         let of = |secret: Option<&str>| {
             Client::of_config(&OauthClient {
                 name: "ops".into(),
-                secret: secret.map(|secret| Sha256::digest(secret).into()),
+                proof: secret.map_or(ClientProof::None, |of| ClientProof::Secret(Sha256::digest(of).into())),
+                grants: GrantTypes::DEFAULT,
                 redirect_uris: Vec::new(),
                 roles: Vec::new(),
+                limits: CallerLimits::ALL,
+                scopes: Vec::new(),
             })
         };
         let (confidential, public) = (of(Some("a secret")), of(None));

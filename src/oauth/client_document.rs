@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::client::{Client, ClientAuth, ClientKind, MOST_REDIRECTS, asks_for_codes, cut};
 use crate::{
+    config::GrantTypes,
     identity::login::attempts::Attempts,
     ledger::AddressBlock,
     upstream::document::{DocumentUrl, Documents, NotFetched},
@@ -119,6 +120,7 @@ pub fn parse(url: &DocumentUrl, body: &[u8]) -> Result<Client, NotAClient> {
         name: name.into(),
         redirect_uris: said.redirect_uris.into_iter().map(Arc::from).collect(),
         auth: ClientAuth::None,
+        grants: GrantTypes::DEFAULT,
         kind: ClientKind::Document,
     })
 }

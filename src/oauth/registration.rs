@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::client::{Client, ClientAuth, ClientKind, MOST_REDIRECTS, asks_for_codes, cut};
 use crate::{
-    config::{OauthConfig, RedirectTarget},
+    config::{GrantTypes, OauthConfig, RedirectTarget},
     secret::Secret,
 };
 
@@ -186,6 +186,7 @@ impl Registrar {
             name: name.into(),
             redirect_uris: redirect_uris.into_iter().map(Arc::from).collect(),
             auth,
+            grants: GrantTypes::DEFAULT,
             kind: ClientKind::Registered,
         })
     }

@@ -104,12 +104,16 @@ pub enum TokenGrant {
     Code,
     /// A refresh token.
     Refresh,
+    /// A client's own proof alone.
+    Credentials,
+    /// What an issuer says of somebody.
+    Assertion,
     /// Nothing, or something else; or nobody looked, since the client did not prove that it is one.
     Other,
 }
 
 impl TokenGrant {
-    const ALL: [Self; 3] = [Self::Code, Self::Refresh, Self::Other];
+    const ALL: [Self; 5] = [Self::Code, Self::Refresh, Self::Credentials, Self::Assertion, Self::Other];
     /// The client got tokens.
     pub const SUCCESS: &str = "success";
     /// It came with what was used before, which ended a grant.
@@ -126,6 +130,8 @@ impl TokenGrant {
         match self {
             Self::Code => "authorization_code",
             Self::Refresh => "refresh_token",
+            Self::Credentials => "client_credentials",
+            Self::Assertion => "urn:ietf:params:oauth:grant-type:jwt-bearer",
             Self::Other => OTHER,
         }
     }

@@ -338,9 +338,11 @@ impl Record {
         let line = line.opt("token_name", principal.token_name().map(|name| &**name));
         // Of a token, its name says it.
         let line = match principal {
-            Principal::User(_) | Principal::Tenant(_) | Principal::Foreign(_) | Principal::Idp(_) => {
-                line.text("principal", &principal.to_string())
-            }
+            Principal::User(_)
+            | Principal::Tenant(_)
+            | Principal::Client(_)
+            | Principal::Foreign(_)
+            | Principal::Idp(_) => line.text("principal", &principal.to_string()),
             Principal::Nobody | Principal::Token(_) => line,
         };
         let line = line.opt("client", admission.and_then(|admission| admission.identity.client()));

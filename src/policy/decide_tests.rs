@@ -311,7 +311,9 @@ fn may_use(server: &Server, identity: &Identity, admin_sees_all: bool) -> bool {
             let listed = match &identity.principal {
                 Principal::Token(name) => tokens.iter().flatten().any(|listed| listed == name),
                 Principal::User(name) => users.iter().flatten().any(|listed| listed == name),
-                Principal::Tenant(_) | Principal::Foreign(_) | Principal::Idp(_) => false,
+                Principal::Tenant(_) | Principal::Client(_) | Principal::Foreign(_) | Principal::Idp(_) => {
+                    false
+                }
                 Principal::Nobody => return false,
             };
             let has_one = |roles: &Vec<String>| roles.iter().any(|role| identity.roles.contains(role));

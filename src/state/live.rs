@@ -2,6 +2,7 @@
 
 mod foreign_tokens;
 mod loss;
+mod machines;
 mod own_tokens;
 mod people;
 
@@ -19,9 +20,12 @@ use parking_lot::Mutex;
 use prometheus::IntCounter;
 use sha2::{Digest as _, Sha256};
 
+use self::machines::GoneSources;
+pub use self::machines::TokenSource;
+
 use crate::{
     clock::Clock,
-    config::{Issuer, Limits, Server, Snapshot, User},
+    config::{ClientProof, Issuer, Limits, Server, Snapshot, User},
     error::{Error, ErrorKind},
     identity::{
         Admission, Caller, Identity, Principal, Proof, Standing,
@@ -63,6 +67,10 @@ pub struct Live {
     introspectors: Vec<Arc<Introspector>>,
     /// Tokens of issuers that were good when they came last, to whichever worker.
     seen_foreign: Arc<Mutex<Recent<()>>>,
+    /// Keys of clients that publish them somewhere, by the client. They survive reloads that leave the place as it was.
+    pub client_keys: HashMap<Arc<str>, IssuerKeys>,
+    /// By what tokens came that are of no grant, and come no more.
+    gone_sources: GoneSources,
     /// Claims that `assign` asks about.
     asked_claims: Arc<BTreeSet<String>>,
     /// Where their keys come from.
@@ -71,8 +79,8 @@ pub struct Live {
     idp: Option<Idp>,
     /// What grants know it by, once that was asked for.
     idp_fingerprint: OnceLock<Fingerprint>,
-    /// Everybody whom the config names: each credential of a token, in the order of the table, then each user. A caller's slot
-    /// is an index into them.
+    /// Everybody whom the config names: each credential of a token, in the order of the table, then each user, then whatever proves a
+    /// client that is a caller of its own. A caller's slot is an index into them.
     pub callers: Vec<CallerEntry>,
     /// Slots of each principal.
     by_principal: HashMap<Principal, Vec<usize>>,
@@ -187,7 +195,18 @@ impl Live {
                 decoy_used: None,
             }
         });
-        let callers: Vec<CallerEntry> = credentials.chain(users).collect();
+        let clients = snapshot.oauth.iter().flat_map(|config| &config.clients);
+        let clients = clients.filter(|client| client.is_caller()).flat_map(|client| {
+            let owner = ledger.owner(OwnerName::Client(Arc::clone(&client.name)));
+            client.credentials().into_iter().map(move |credential| CallerEntry {
+                identity: Arc::new(Identity::of_client(client, Proof::Client(credential))),
+                credential: None,
+                fingerprint: OnceLock::new(),
+                owner: Arc::clone(&owner),
+                decoy_used: None,
+            })
+        });
+        let callers: Vec<CallerEntry> = credentials.chain(users).chain(clients).collect();
         let identities: Vec<_> = callers.iter().map(|entry| Arc::clone(&entry.identity)).collect();
         let mut servers = Vec::with_capacity(snapshot.servers.len());
         let mut origins = Origins::of(previous.into_iter().flat_map(Self::origins), &snapshot.system_roots);
@@ -234,6 +253,14 @@ impl Live {
             let kept = previous.and_then(|live| live.idp.as_ref()?.of_reload(config));
             kept.unwrap_or_else(|| Idp::new(Arc::clone(config), Arc::clone(&issuer_source)))
         });
+        let client_keys = snapshot.oauth.iter().flat_map(|config| &config.clients).filter_map(|client| {
+            let ClientProof::KeysAt(url) = &client.proof else { return None };
+            let of = Arc::new(Issuer::with_keys_at(&client.name, url));
+            let kept = previous.and_then(|live| live.client_keys.get(&client.name)?.of_reload(&of));
+            let keys = kept.unwrap_or_else(|| IssuerKeys::new(of, Arc::clone(&issuer_source)));
+            Some((Arc::clone(&client.name), keys))
+        });
+        let client_keys = client_keys.collect();
         let asked_claims = snapshot.assignments.iter().flat_map(|of| of.condition.claims());
         let asked_claims = Arc::new(asked_claims.map(str::to_owned).collect());
         let introspector_of = |issuer: &Arc<Issuer>| {
@@ -251,11 +278,13 @@ impl Live {
             decoy,
             limits: Arc::new(snapshot.limits.clone()),
             tokens: TokenTable::build(&snapshot.credentials),
-            config: snapshot,
             issuers,
             introspectors,
             seen_foreign: previous.map(|live| Arc::clone(&live.seen_foreign)).unwrap_or_default(),
+            client_keys,
+            gone_sources: GoneSources::after(previous, &snapshot, clock.now()),
             asked_claims,
+            config: snapshot,
             issuer_source,
             idp,
             idp_fingerprint: OnceLock::new(),
@@ -386,7 +415,7 @@ impl Live {
         match principal {
             Principal::User(_) | Principal::Token(_) => self.slot_of_login(principal, fingerprint).is_some(),
             Principal::Idp(_) => self.person(principal, fingerprint).is_some(),
-            Principal::Nobody | Principal::Tenant(_) | Principal::Foreign(_) => false,
+            Principal::Nobody | Principal::Tenant(_) | Principal::Client(_) | Principal::Foreign(_) => false,
         }
     }
 
@@ -449,6 +478,7 @@ impl Live {
             let fingerprint = match (self.user_at(slot), &identity.proof) {
                 (Some(user), _) => self.logins.fingerprint(&user.password_hash),
                 (None, Proof::StaticToken(digest)) => self.logins.fingerprint_of_token(digest),
+                (None, Proof::Client(credential)) => self.logins.fingerprint_of_client(credential),
                 (None, _) => return None,
             };
             let fingerprint = fingerprint.ok()?;

@@ -285,6 +285,7 @@ async fn an_access_token_opens_its_place_and_what_it_began_goes_on_until_its_gra
     let fingerprint = live.fingerprint(user.slot).unwrap();
     let (issued, _) = grants.begin(&"u0".into(), fingerprint, &live.config.login_terms, now).await.unwrap();
     let good = AccessClaims {
+        vouched: None,
         principal: Principal::User("u0".into()),
         grant: issued.grant,
         fingerprint,
@@ -316,6 +317,7 @@ async fn an_access_token_opens_its_place_and_what_it_began_goes_on_until_its_gra
 
     let slot = |name: &str| live.slots_of(&Principal::Token(name.into()))[0];
     let of_token = |name: &str| AccessClaims {
+        vouched: None,
         principal: Principal::Token(name.into()),
         fingerprint: live.fingerprint(slot(name)).unwrap(),
         ..good.clone()

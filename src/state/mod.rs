@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::rechecks::Rechecks;
 pub use self::{
-    live::{CallerEntry, CountedCredential, Live, LoginUser},
+    live::{CallerEntry, CountedCredential, Live, LoginUser, TokenSource},
     worker::{Evictable, Worker},
 };
 use crate::{

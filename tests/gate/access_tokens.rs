@@ -51,6 +51,7 @@ fn of(gate: &Gate, name: &str, resource: &str, scope: &str) -> String {
     let slot = live.callers.iter().position(|entry| entry.identity.principal == principal).unwrap();
     let now = SystemTime::now();
     let claims = AccessClaims {
+        vouched: None,
         fingerprint: live.fingerprint(slot).unwrap(),
         principal,
         grant: GrantId::new([7; 16]),

@@ -53,6 +53,7 @@ mod limits;
 mod lists;
 mod login;
 mod login_store;
+mod machines;
 mod manage;
 mod mcp;
 mod names;

@@ -123,6 +123,7 @@ pub async fn access_of(gate: &Gate, new: NewCode) -> (String, AccessClaims) {
     let admits = Box::new(|_: &_, _, _: &_| Ok(()));
     let (issued, _) = grants.redeem(code.expose(), shown, admits, terms, now).await.unwrap();
     let claims = AccessClaims {
+        vouched: None,
         principal: issued.principal,
         grant: issued.grant,
         fingerprint: issued.fingerprint,
@@ -472,7 +473,7 @@ async fn a_client_that_is_none_is_told_so_in_the_way_in_which_it_asked() {
         let (status, _, answer) = server.send(path, fields, &asked).await;
         assert_eq!((status, &answer["error"]), (400, &json!("invalid_request")), "{path} {asked}");
     }
-    for kind in ["password", "client_credentials", "implicit"] {
+    for kind in ["password", "implicit", "urn:ietf:params:oauth:grant-type:device_code"] {
         let (status, _, answer) = server.send("/token", &good, &form(&[("grant_type", kind)])).await;
         assert_eq!((status, &answer["error"]), (400, &json!("unsupported_grant_type")));
     }

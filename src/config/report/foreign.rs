@@ -356,7 +356,6 @@ static TABLE: &[Meaning] = &[
         "is in `idp` here: { \"provider\": \"google\", \"clientId\": \"…\", \"clientSecret\": { \"$env\": \"SECRET\" } }",
     ),
     key(AUTH, "alloweddomain domains emaildomains hosteddomain hd", "allowedDomains"),
-    way(AUTH, "idjag", "", "grants of others for clients (ID-JAG) are not supported yet; remove it"),
     way(
         AUTH,
         "sessionsecret",
@@ -468,16 +467,9 @@ static TABLE: &[Meaning] = &[
     ),
     way(
         CLIENT,
-        "grants granttypes grant granttype",
+        "tokenendpointauthmethod",
         "",
-        "a client comes with a user who logs in, by `authorization_code` and `refresh_token`; others are not supported yet, so \
-         remove it",
-    ),
-    way(
-        CLIENT,
-        "jwks jwksuri publickey tokenendpointauthmethod",
-        "secretSha256",
-        "a client proves itself by a secret here, or not at all: `secretSha256` has its hash",
+        "follows from what the client has: `secretSha256`, `jwks` or `jwksUrl`, or none of them; remove it",
     ),
     way(
         CLIENT,
@@ -490,7 +482,11 @@ static TABLE: &[Meaning] = &[
         "redirecturi redirects redirect callbackurl callbackurls redirecturl redirecturls",
         "redirectUris",
     ),
-    way(CLIENT, "scope scopes audience", "", "what a client may do is what its user allows it; remove it"),
+    key(CLIENT, "granttypes grant granttype", "grants"),
+    key(CLIENT, "keys publickey publickeys", "jwks"),
+    key(CLIENT, "jwksuri", "jwksUrl"),
+    key(CLIENT, "scope", "scopes"),
+    way(CLIENT, "audience", "", "which place a token is for is what the client asks for; remove it"),
     way(CLIENT, "id clientid name clientname", "", "the `client_id` is the key in `clients`; remove it"),
     way(AUTH, "enabled required public", "", "a token is always asked for; remove it"),
     way(

@@ -193,6 +193,10 @@ fn of_kind(kind: &ValueKind) -> Json {
         ValueKind::JsonSchema => {
             json!({ "type": "object", "properties": { "type": { "const": "object" } }, "required": ["type"] })
         }
+        ValueKind::Jwks => {
+            let keys = json!({ "type": "array", "items": { "type": "object", "required": ["kty", "kid"] } });
+            json!({ "type": "object", "properties": { "keys": keys }, "required": ["keys"] })
+        }
         ValueKind::Ignored => json!({}),
     }
 }

@@ -254,7 +254,10 @@ fn is_beyond_a_schema(object: &Object, key: &Key, value: &Json) -> bool {
         ("proxy", "tls") => true,
         ("auth", "kind") => text.eq_ignore_ascii_case("\"oauth\""),
         ("server" | "options", "authTokens") | ("server", "users" | "transportType") => true,
-        ("token" | "user" | "assignment", "servers") | ("toolRule", "users") => true,
+        ("token" | "user" | "client" | "assignment", "servers") | ("toolRule", "users") => true,
+        ("auth", "idJag") | ("client", "jwksUrl") => true,
+        // It has names of its own, which nothing else says of a key.
+        ("client", "grants" | "jwks") => true,
         ("tls", "selfSigned") => true,
         // A schema does not know the words of examples.
         ("auth" | "tenants", "tokens") if *value == json!({ "type": "string" }) => true,

@@ -273,8 +273,10 @@ pub(crate) fn warn_of_access(
     auth: &Auth,
 ) {
     let has_issuers = !auth.issuers.known.is_empty() || auth.idp.has_people();
-    let has_callers =
-        auth.credentials.iter().any(|held| !held.decoy) || !auth.users.known.is_empty() || has_issuers;
+    let has_callers = auth.credentials.iter().any(|held| !held.decoy)
+        || !auth.users.known.is_empty()
+        || has_issuers
+        || auth.oauth.callers().next().is_some();
     if !has_callers && servers.iter().any(|server| server.access != Access::Public) {
         cx.warning(
             of_auth,
@@ -299,6 +301,12 @@ pub(crate) fn warn_of_access(
         limits: &user.limits,
         scopes: None,
     });
+    let clients = auth.oauth.callers().map(|client| RuleSubject {
+        name: RuleName::Unlisted,
+        roles: &client.roles,
+        limits: &client.limits,
+        scopes: None,
+    });
     // What a token of others says is not known: it may meet every condition, or only those that leave it all servers.
     let roles_of_others = auth.issuers.roles();
     let others = has_issuers.then_some(RuleSubject {
@@ -307,7 +315,7 @@ pub(crate) fn warn_of_access(
         limits: &CallerLimits::ALL,
         scopes: None,
     });
-    let callers: Vec<_> = tokens.chain(users).chain(others).collect();
+    let callers: Vec<_> = tokens.chain(users).chain(clients).chain(others).collect();
     for server in servers {
         // A config of MCP Front's may have its tokens by server.
         if server.access == Access::AnyToken

@@ -9,7 +9,7 @@ use crate::config::{
 };
 
 /// Names that rules may list.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct KnownNames {
     /// In file order; `None` if they could not be read.
     pub(crate) all: Option<Vec<Arc<str>>>,

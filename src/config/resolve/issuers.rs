@@ -30,6 +30,8 @@ use crate::secret::Secret;
 /// What the two keys say.
 #[derive(Debug, Default)]
 pub(crate) struct ReadIssuers {
+    /// Every name in `issuers`.
+    pub(super) names: KnownNames,
     /// Every issuer of whom all is good.
     pub(crate) known: Vec<Arc<Issuer>>,
     /// Every entry of which the condition is good.
@@ -47,7 +49,8 @@ pub(crate) struct ReadIssuers {
 impl ReadIssuers {
     /// What a config says that has neither key.
     pub(crate) fn none() -> Self {
-        Self { are_clear: true, are_assignments_clear: true, ..Self::default() }
+        let names = KnownNames::of(Vec::new());
+        Self { names, are_clear: true, are_assignments_clear: true, ..Self::default() }
     }
 
     /// The roles that somebody may have, of whom these issuers know.
@@ -66,18 +69,18 @@ pub(super) fn read(
     tag_limits: &mut Vec<(Location, Vec<String>)>,
 ) -> ReadIssuers {
     let mut read = ReadIssuers { has_idp: idp.has_people(), ..ReadIssuers::none() };
-    let mut names = KnownNames::of(Vec::new());
     read.are_clear = auth.has("issuers") || !auth.has_unknown();
     read.are_assignments_clear = auth.has("assign") || !auth.has_unknown();
     if let Some(node) = auth.get("issuers") {
         let what = "an object with a name for each issuer, as in { \"corp\": { \"issuer\": \"https://login.corp.example\" } }";
         match node.map_as(cx, what) {
-            Some(entries) => names = KnownNames::of(read_issuers(cx, &entries, idp, &mut read)),
-            None => (names, read.are_clear) = (KnownNames::default(), false),
+            Some(entries) => read.names = KnownNames::of(read_issuers(cx, &entries, idp, &mut read)),
+            None => (read.names, read.are_clear) = (KnownNames::default(), false),
         }
     }
     if let Some(node) = auth.get("assign") {
         let key = auth.key("assign");
+        let mut names = read.names.clone();
         if idp.is_there {
             // One with a mistake may be meant by any name.
             names = idp.name().map_or_else(KnownNames::default, |name| names.and(name));
@@ -91,7 +94,8 @@ pub(super) fn read(
         let entries = node.list(cx);
         read.are_assignments_clear = entries.is_some();
         for node in entries.unwrap_or_default() {
-            read.assignments.extend(assignment(cx, &node, &names, servers, tag_limits));
+            let found = assignment(cx, &node, &names, servers, tag_limits);
+            read.assignments.extend(found);
         }
     }
     read
@@ -288,7 +292,7 @@ fn word(cx: &mut Context<'_>, text: ReadText) -> Option<String> {
 }
 
 /// A URL of an issuer. It is compared, and shown to nobody, as it is written.
-fn url(cx: &mut Context<'_>, text: &ReadText, may_have_query: bool) -> Option<Url> {
+pub(super) fn url(cx: &mut Context<'_>, text: &ReadText, may_have_query: bool) -> Option<Url> {
     let url = bind::http_url(cx, &text.value, &text.at)?;
     if text.value.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return cx.refuse(&text.at, "has a blank in it, and is compared byte by byte; remove it");
@@ -383,7 +387,7 @@ fn condition(cx: &mut Context<'_>, node: &Node<'_>, issuers: &KnownNames) -> Opt
                        what it `has`";
         cx.error(&node.at, message);
     }
-    let issuer = fields.text(cx, "issuer").and_then(|text| known_issuer(cx, &text, issuers));
+    let issuer = fields.text(cx, "issuer").and_then(|text| issuer_name(cx, &text.value, &text.at, issuers));
     let email = fields.text(cx, "email").and_then(|text| email(cx, &text));
     let claim = fields.text(cx, "claim").and_then(|text| word(cx, text));
     let has = fields.text(cx, "has").and_then(|text| word(cx, text));
@@ -405,19 +409,25 @@ fn condition(cx: &mut Context<'_>, node: &Node<'_>, issuers: &KnownNames) -> Opt
     Some(Condition { issuer, email, claim: claim.zip(has) })
 }
 
-fn known_issuer(cx: &mut Context<'_>, text: &ReadText, issuers: &KnownNames) -> Option<Arc<str>> {
+/// The name of an issuer, if there is one of this name.
+pub(super) fn issuer_name(
+    cx: &mut Context<'_>,
+    name: &str,
+    at: &Location,
+    issuers: &KnownNames,
+) -> Option<Arc<str>> {
     let all = issuers.all.as_ref()?;
-    if let Some(name) = issuers.get(&text.value) {
-        return Some(Arc::clone(name));
+    if let Some(known) = issuers.get(name) {
+        return Some(Arc::clone(known));
     }
     let names: Vec<_> = all.iter().filter_map(|name| shown::name(name)).collect();
-    let near = hint::closest(&text.value, names.iter().copied()).filter(|_| !cx.is_full());
+    let near = hint::closest(name, names.iter().copied()).filter(|_| !cx.is_full());
     let message = match near {
         Some(near) => format!("is no name in `issuers`; did you mean {near:?}?"),
         None if names.is_empty() => "is no name in `issuers`, which has none; add one there".into(),
         None => format!("is no name in `issuers`; name one of {}", shown::first_names(&names)),
     };
-    cx.refuse(&text.at, message)
+    cx.refuse(at, message)
 }
 
 fn email(cx: &mut Context<'_>, text: &ReadText) -> Option<String> {

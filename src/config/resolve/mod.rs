@@ -5,6 +5,7 @@ pub(crate) mod aggregate;
 mod audit;
 pub(crate) mod bind;
 pub(crate) mod callers;
+mod clients;
 pub(super) mod command;
 pub(crate) mod idp;
 pub(crate) mod inline;
@@ -97,6 +98,7 @@ fn snapshot(
             assignments: auth.issuers.are_assignments_clear.then(|| auth.issuers.assignments.clone()),
             clients: auth.oauth.remaining_clients().map(<[_]>::to_vec),
             idp: auth.idp.remaining(),
+            id_jag: auth.oauth.remaining_id_jag().map(<[_]>::to_vec),
             admin_sees_all: auth.may_admin_see_all,
             schemes: auth.may_schemes,
             servers: of_servers.map(|servers| servers.remaining.clone()),

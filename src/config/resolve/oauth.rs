@@ -2,28 +2,22 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use sha2::{Digest as _, Sha256};
 use url::{Host, Url};
 
 use crate::config::{
     oauth::{OauthClient, OauthConfig, Registration, ScopeTags},
-    read::{
-        context::Context,
-        fields::Fields,
-        reader::{Node, ReadText},
-    },
-    redirect::{RedirectFault, RedirectTarget},
+    read::{context::Context, fields::Fields, reader::ReadText},
     report::problem::Location,
     resolve::{
         bind::{self, BaseUrl},
-        callers::{NO_SCOPE, is_scope, words},
+        callers::{KnownNames, NO_SCOPE, is_scope},
+        clients,
     },
     snapshot::{HostPattern, Snapshot},
-    table::CLIENT,
 };
 
 /// The keys that have no effect without `"kind": "oauth"`.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "issuer",
     "tokenTtl",
     "refreshTokenTtl",
@@ -36,6 +30,7 @@ const KEYS: [&str; 12] = [
     "scopeTags",
     "scopeValidation",
     "clients",
+    "idJag",
 ];
 
 /// What the keys say.
@@ -49,12 +44,31 @@ pub(crate) struct ReadOauth {
     config: Option<OauthConfig>,
     /// Whether `clients` are an object, or there are none.
     are_clients_clear: bool,
+    /// The same of `idJag`.
+    is_id_jag_clear: bool,
 }
 
 impl ReadOauth {
     /// Every client of which the entry is known; `None` if that cannot be known.
     pub(super) fn remaining_clients(&self) -> Option<&[OauthClient]> {
         self.config.as_ref().filter(|_| self.are_clients_clear).map(|config| &*config.clients)
+    }
+
+    /// Every pair of `idJag` that is known; `None` if that cannot be known.
+    pub(super) fn remaining_id_jag(&self) -> Option<&[(Arc<str>, Arc<str>)]> {
+        self.config.as_ref().filter(|_| self.is_id_jag_clear).map(|config| &*config.id_jag)
+    }
+
+    /// The clients that are callers of their own, if the keys count.
+    pub(crate) fn callers(&self) -> impl Iterator<Item = &OauthClient> {
+        let clients = self.config.as_ref().filter(|_| self.is_on).map(|config| &config.clients);
+        clients.into_iter().flatten().filter(|client| client.is_caller())
+    }
+
+    /// Whether a client gets tokens though nobody logs in.
+    pub(crate) fn has_machines(&self) -> bool {
+        let has_pairs = self.config.as_ref().is_some_and(|config| !config.id_jag.is_empty());
+        self.is_on && has_pairs || self.callers().next().is_some()
     }
 }
 
@@ -64,8 +78,16 @@ pub(super) fn is_on(auth: &Fields<'_>, is_ours: bool) -> bool {
     is_ours && kind.is_some_and(|kind| kind.eq_ignore_ascii_case("oauth"))
 }
 
-/// Reads the keys, whatever the kind is. `is_ours`: whether it is one that there is.
-pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_ours: bool) -> ReadOauth {
+/// Reads the keys, whatever the kind is. `is_ours`: whether it is one that there is. `servers`: the names of the servers; what tags
+/// leave to callers goes into `tag_limits`.
+pub(super) fn read(
+    cx: &mut Context<'_>,
+    auth: &Fields<'_>,
+    is_ours: bool,
+    issuers: &KnownNames,
+    servers: &[&str],
+    tag_limits: &mut Vec<(Location, Vec<String>)>,
+) -> ReadOauth {
     let is_on = is_on(auth, is_ours);
     if is_ours && !is_on {
         for name in KEYS.into_iter().filter(|name| auth.has(name)) {
@@ -78,6 +100,8 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_ours: bool) -> Re
     let issuer = auth.text(cx, "issuer").and_then(|text| Some((issuer(cx, &text)?, text)));
     let schemes = redirect_schemes(cx, auth);
     let duration = |cx: &mut Context<'_>, name, default| auth.duration(cx, name).unwrap_or(default);
+    let clients = clients::read(cx, auth, &schemes, servers, tag_limits);
+    let id_jag = clients::id_jag(cx, auth, &clients, issuers);
     let config = OauthConfig {
         base: Arc::default(),
         issuer: Arc::default(),
@@ -94,7 +118,8 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_ours: bool) -> Re
             _ => ScopeTags::All,
         },
         offers_tags: auth.bool(cx, "scopeValidation").unwrap_or(true),
-        clients: clients(cx, auth, &schemes),
+        clients,
+        id_jag,
         idp: None,
         redirect_schemes: schemes,
     };
@@ -114,6 +139,7 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_ours: bool) -> Re
         kind_at: auth.key("kind"),
         config: Some(config),
         are_clients_clear: auth.get("clients").is_none_or(|node| node.is_object()),
+        is_id_jag_clear: auth.get("idJag").is_none_or(|node| node.is_object()),
     }
 }
 
@@ -127,13 +153,15 @@ pub(super) fn resolve(
     base: Option<&BaseUrl>,
     settings: &Snapshot,
 ) -> Option<OauthConfig> {
-    let ReadOauth { is_on, issuer, has_issuer, kind_at, config, are_clients_clear: _ } = read;
+    let ReadOauth { is_on, issuer, has_issuer, kind_at, config, .. } = read;
     if !is_on {
         return None;
     }
-    if !has_callers {
+    if !has_callers && !read.has_machines() {
         let message = match has_issuers {
-            false => "needs somebody who can log in; add `users`, `tokens`, or an `idp`",
+            false => {
+                "needs somebody who can log in; add `users`, `tokens`, or an `idp`, or a client with the grant \"client_credentials\""
+            }
             true => {
                 "needs somebody who can log in; add `users`, `tokens`, or an `idp`, or write \"bearer_token\": who comes with a token of one of \
                  `issuers` does not log in here"
@@ -244,7 +272,7 @@ fn issuer(cx: &mut Context<'_>, text: &ReadText) -> Option<Url> {
     Some(url)
 }
 
-fn scopes(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Option<Vec<String>> {
+pub(super) fn scopes(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> Option<Vec<String>> {
     let mut scopes = Vec::new();
     for text in fields.texts(cx, name)? {
         match is_scope(&text.value) {
@@ -330,70 +358,4 @@ fn registration(cx: &mut Context<'_>, auth: &Fields<'_>) -> Registration {
         }
     }
     Registration::Hosts(hosts)
-}
-
-fn clients(cx: &mut Context<'_>, auth: &Fields<'_>, schemes: &[String]) -> Vec<OauthClient> {
-    let mut clients: Vec<OauthClient> = Vec::new();
-    let Some(node) = auth.get("clients") else { return clients };
-    let example =
-        "an object with a `client_id` for each client, as in { \"portal\": { \"redirectUris\": [ … ] } }";
-    let Some(entries) = node.map_as(cx, example) else { return clients };
-    for (name, key, node) in entries.entries() {
-        let is_name = matches!(name.len(), 1..=64)
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        if !is_name {
-            cx.error(
-                &key,
-                "has to be 1 to 64 letters, digits, `.`, `_` or `-`: it is the `client_id`; rename it",
-            );
-        } else if name.starts_with(OauthConfig::REGISTERED_CLIENT) {
-            cx.error(&key, "begins as ids of clients do that registered themselves; rename it");
-        }
-        let Some(fields) = node.object(cx, &CLIENT) else { continue };
-        let secret = fields.get("secretSha256").and_then(|node| secret(cx, &node));
-        let roles = words(cx, &fields, "roles").unwrap_or_default();
-        let mut redirect_uris: Vec<Arc<str>> = Vec::new();
-        for text in fields.texts(cx, "redirectUris").unwrap_or_default() {
-            match redirect_fault(&text.value, schemes) {
-                None => redirect_uris.push(text.value.into()),
-                Some(fault) => cx.error(&text.at, fault),
-            }
-        }
-        if !roles.is_empty() && !fields.has("secretSha256") {
-            cx.warning(
-                &fields.key("roles"),
-                "have no effect without `secretSha256`: anybody could say that it is this client; add it",
-            );
-        }
-        clients.push(OauthClient { name: name.into(), secret, redirect_uris, roles });
-    }
-    clients
-}
-
-/// The value is never shown: it may be the secret itself.
-fn secret(cx: &mut Context<'_>, node: &Node<'_>) -> Option<[u8; 32]> {
-    let text = node.string(cx)?;
-    let mut digest = [0; 32];
-    let decoded = hex::decode_to_slice(&text.value, &mut digest).ok();
-    match decoded.map(|()| digest) {
-        Some(digest) if digest == <[u8; 32]>::from(Sha256::digest("")) => {
-            cx.refuse(&text.at, "is the hash of nothing; hash the secret itself")
-        }
-        Some(digest) => Some(digest),
-        None => cx.refuse(&text.at, "must be 64 hex digits; `printf %s \"$SECRET\" | sha256sum` prints them"),
-    }
-}
-
-/// What is wrong with a redirect of the config's own.
-fn redirect_fault(text: &str, schemes: &[String]) -> Option<&'static str> {
-    Some(match RedirectTarget::of(text, schemes).err()? {
-        RedirectFault::TooLong => "is longer than 2,048 bytes; shorten it",
-        RedirectFault::NoUrl => "is no URL; write all of it, as in \"https://portal.example.com/callback\"",
-        RedirectFault::Fragment => "has a #fragment, which no redirect can have (RFC 6749 §3.1.2); remove it",
-        RedirectFault::User => "has a user name or password in it; remove it",
-        RedirectFault::Scheme => {
-            "is neither https, nor http to the user's own machine, nor of one of the `redirectSchemes`; write https://, or add its scheme \
-             there"
-        }
-    })
 }

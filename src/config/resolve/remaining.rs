@@ -7,8 +7,9 @@ use crate::config::{
     access::{Access, CallerLimits},
     idp::IdpConfig,
     issuers::{Assignment, Introspection, Issuer},
-    oauth::{OauthClient, OauthConfig},
+    oauth::{ClientProof, OauthClient, OauthConfig},
     schemes::Schemes,
+    scope_word::ScopeWord,
     snapshot::{Credential, Server, Snapshot, User},
     tool_rules::ToolRules,
 };
@@ -30,6 +31,8 @@ pub struct Remaining {
     pub clients: Option<Vec<OauthClient>>,
     /// The identity provider, if there is one; `None` if that, or whom it admits, cannot be known.
     pub idp: Option<Option<Arc<IdpConfig>>>,
+    /// Every pair of `idJag` that is known; `None` if that cannot be known.
+    pub id_jag: Option<Vec<(Arc<str>, Arc<str>)>>,
     /// Whether the role `admin` passes the rules of servers, unless it is certain that it does not.
     pub admin_sees_all: bool,
     /// Every server that is there, whatever is wrong with it; `None` if that cannot be known.
@@ -152,9 +155,13 @@ impl Remaining {
             (Some(old), Some(new)) => new.as_ref().and_then(|new| idp(old, new)),
             (old, _) => old.clone(),
         };
-        match clients == old.clients && idp == old.idp {
+        let id_jag = match &self.id_jag {
+            Some(known) => common(&old.id_jag, known),
+            None => old.id_jag.clone(),
+        };
+        match clients == old.clients && idp == old.idp && id_jag == old.id_jag {
             true => Arc::clone(old),
-            false => Arc::new(OauthConfig { clients, idp, ..(**old).clone() }),
+            false => Arc::new(OauthConfig { clients, idp, id_jag, ..(**old).clone() }),
         }
     }
 
@@ -236,9 +243,20 @@ fn client(old: &OauthClient, known: &[OauthClient]) -> Option<OauthClient> {
     let new = known.iter().find(|new| new.name == old.name)?;
     Some(OauthClient {
         name: Arc::clone(&old.name),
-        secret: new.secret.or(old.secret),
+        proof: match (&old.proof, &new.proof) {
+            (old, ClientProof::None) => old.clone(),
+            (ClientProof::Keys(old), ClientProof::Keys(new)) => ClientProof::Keys(common(old, new).into()),
+            (_, new) => new.clone(),
+        },
+        grants: old.grants.common(new.grants),
         redirect_uris: common(&old.redirect_uris, &new.redirect_uris),
         roles: common(&old.roles, &new.roles),
+        limits: old.limits.narrowed_by(&new.limits),
+        // One that has all takes nothing away.
+        scopes: match new.scopes.iter().any(|word| word == ScopeWord::ALL) {
+            true => old.scopes.clone(),
+            false => common(&old.scopes, &new.scopes),
+        },
     })
 }
 

@@ -143,7 +143,8 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
     auth.idp = idp::read(cx, &fields, oauth::is_on(&fields, is_ours));
     auth.issuers = issuers::read(cx, &fields, &auth.idp, servers, &mut auth.tag_limits);
     schemes::warn(cx, &fields, on, auth.token_names.all.as_deref().unwrap_or_default());
-    auth.oauth = oauth::read(cx, &fields, is_ours);
+    let issuers = &auth.issuers.names;
+    auth.oauth = oauth::read(cx, &fields, is_ours, issuers, servers, &mut auth.tag_limits);
     auth.login_terms = fields.object(cx, "sessions").map(|sessions| {
         if !fields.has("users") {
             cx.notice(

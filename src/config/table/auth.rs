@@ -104,6 +104,7 @@ pub(in crate::config) static AUTH: Object = Object {
         oauth::SCOPE_TAGS,
         oauth::SCOPE_VALIDATION,
         oauth::CLIENTS,
+        oauth::ID_JAG,
     ],
 };
 

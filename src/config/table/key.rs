@@ -124,6 +124,8 @@ pub(crate) enum ValueKind {
     OneOrMany(&'static ValueKind),
     /// A JSON Schema of the type `object`, in which nothing is a reference.
     JsonSchema,
+    /// A JWK Set (RFC 7517 §5), in which nothing is a reference.
+    Jwks,
     /// Whatever it is, it means nothing.
     Ignored,
 }

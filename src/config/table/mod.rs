@@ -23,7 +23,7 @@ pub(super) use self::{
     auth::{AUTH, SCHEMES, TENANTS, TOKEN, USER},
     idp::IDP_OBJECT,
     issuers::{ALGORITHMS, ASSIGNMENT, CONDITION, INTROSPECTION, ISSUER},
-    oauth::CLIENT,
+    oauth::{CLIENT, GRANTS},
     proxy::ROOT,
     server::{ADMIN, COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, TOOL_RULE, URL},
 };

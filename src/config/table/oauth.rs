@@ -1,7 +1,11 @@
 //! `proxy.auth`, the keys of `"kind": "oauth"`.
 
-use super::{LABEL, secs};
-use crate::config::oauth::OauthConfig;
+use super::{
+    LABEL,
+    callers::{SERVERS, TAGS, USER_NAMES},
+    secs,
+};
+use crate::config::oauth::{GrantTypes, OauthClient, OauthConfig};
 use crate::config::table::key::{
     Absent::{Bool, Duration, Empty, List, Means, Text},
     Key, Names, Object, ValueKind, Word, Words, key,
@@ -112,6 +116,18 @@ pub(super) const CLIENTS: Key = key(
 )
 .examples(&[r#"{ "portal": { "redirectUris": ["https://portal.example.com/callback"] } }"#]);
 
+pub(super) const ID_JAG: Key = key(
+    "idJag",
+    ValueKind::Map { names: &USER_NAMES, of: &CLIENT_NAME_LIST },
+    Empty,
+    "Which clients get tokens by what an issuer says of somebody (ID-JAG): names of `issuers`, each with names of `clients` that have \
+     the grant `urn:ietf:params:oauth:grant-type:jwt-bearer`. See [machines](identity.md#machines).",
+)
+.examples(&[r#"{ "corp": ["assistant"] }"#]);
+
+static CLIENT_NAME_LIST: ValueKind = ValueKind::List(&CLIENT_NAME);
+static CLIENT_NAME: ValueKind = ValueKind::Text(r"^[A-Za-z0-9._-]{1,64}$");
+
 static CLIENT_OBJECT: ValueKind = ValueKind::Object(&CLIENT);
 static CLIENT_NAMES: Names = Names { pattern: r"^[A-Za-z0-9._-]{1,64}$", reserved: &[] };
 
@@ -127,6 +143,30 @@ pub(in crate::config) static CLIENT: Object = Object {
             "SHA-256 of its secret, 64 hex digits. The secret is to be random: `openssl rand -base64 32` makes a good one.",
         ),
         key(
+            "jwks",
+            ValueKind::Jwks,
+            Means("it has no keys here"),
+            "Its public keys, by which it proves itself with what it signs (`private_key_jwt`), in place of a secret: a JWK Set of at most \
+             20 keys, each with a `kid` of its own.",
+        )
+        .examples(&[r#"{ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "k1", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] }"#]),
+        key(
+            "jwksUrl",
+            ValueKind::Url,
+            Means("its keys are nowhere else"),
+            "Where it publishes its public keys, in place of `jwks`: `https`, or `http` on this machine.",
+        )
+        .examples(&[r#""https://ops.example.com/jwks.json""#]),
+        key(
+            "grants",
+            ValueKind::List(&GRANT),
+            List(&GrantTypes::DEFAULT_WORDS),
+            "By what it gets tokens: for a user who allows it something (`authorization_code`, `refresh_token`); for itself \
+             (`client_credentials`); for somebody of whom an issuer says it (`urn:ietf:params:oauth:grant-type:jwt-bearer`, see `idJag`). \
+             The last two ask for a secret or keys. See [machines](identity.md#machines).",
+        )
+        .examples(&[r#"["client_credentials"]"#]),
+        key(
             "redirectUris",
             ValueKind::List(&REDIRECT_URI),
             List(&[]),
@@ -138,9 +178,32 @@ pub(in crate::config) static CLIENT: Object = Object {
             "roles",
             ValueKind::List(&LABEL),
             List(&[]),
-            "Roles of the client itself: `admin` may ask about tokens of other clients at `/oauth/introspect`. Its users have their own.",
+            "Roles of the client itself: `admin` may ask about tokens of other clients at `/oauth/introspect`. With the grant \
+             `client_credentials` it is a caller of its own, and they open what roles of any caller do. Its users have their own.",
         ),
+        SERVERS,
+        TAGS,
+        key(
+            "scopes",
+            ValueKind::List(&SCOPE),
+            List(&OauthClient::SCOPES),
+            "What the tokens may have that it gets without a user's consent: [words of scopes](identity.md#what-a-token-opens).",
+        )
+        .examples(&[r#"["server:db"]"#]),
     ],
+};
+
+static GRANT: ValueKind = ValueKind::Word(&GRANTS);
+
+pub(in crate::config) static GRANTS: Words = Words {
+    words: &[
+        Word(GrantTypes::CODES, &[], "a user allows it something"),
+        Word(GrantTypes::REFRESH, &[], "it refreshes what it was allowed"),
+        Word(GrantTypes::CREDENTIALS, &[], "it acts for itself"),
+        Word(GrantTypes::ASSERTIONS, &["jwt-bearer"], "an issuer says for whom it acts"),
+    ],
+    otherwise: "is no grant that there is here; use some of \"authorization_code\", \"refresh_token\", \"client_credentials\" and \
+                \"urn:ietf:params:oauth:grant-type:jwt-bearer\"",
 };
 
 static REDIRECT_URI: ValueKind = ValueKind::Text(r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$");

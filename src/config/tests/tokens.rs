@@ -1,6 +1,7 @@
 //! Tokens, and who may use a server.
 
 use super::*;
+use crate::config::ClientProof;
 
 #[test]
 fn tokens_come_in_all_forms_and_only_their_hashes_stay() {
@@ -259,7 +260,7 @@ fn with_oauth_each_key_has_its_default_and_the_issuer_is_what_is_written() {
         )
     );
     let ops = set.client("ops").expect("is there");
-    assert_eq!((ops.secret, &*ops.roles), (Some([10; 32]), &["admin".to_owned()][..]));
+    assert_eq!((&ops.proof, &*ops.roles), (&ClientProof::Secret([10; 32]), &["admin".to_owned()][..]));
     assert_eq!(*ops.redirect_uris, ["http://127.0.0.1/callback".into()]);
     assert!(set.client("none").is_none());
 }

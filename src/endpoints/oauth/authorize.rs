@@ -70,6 +70,10 @@ pub(super) async fn answer(browser: &Browser<'_>) -> Result<Response<Payload>, E
     };
     let state = form.get("state").filter(|state| state.len() <= LONGEST_STATE);
     let redirect = Redirect { client: &client, redirect_target: &redirect_target, redirect_uri, state };
+    if !client.grants.codes {
+        let why = fault("unauthorized_client", "The config of the gateway gives this client no codes.");
+        return redirect.refused(browser, why).await;
+    }
     let asked = match checked(browser, &form, &client.id, redirect_uri)? {
         Ok(asked) => asked,
         Err(fault) => return redirect.refused(browser, fault).await,

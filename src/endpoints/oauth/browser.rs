@@ -459,9 +459,11 @@ fn shown_account(principal: &Principal) -> String {
     match principal {
         Principal::User(name) => name.to_string(),
         Principal::Token(name) => format!("the token {name}"),
-        Principal::Nobody | Principal::Tenant(_) | Principal::Foreign(_) | Principal::Idp(_) => {
-            principal.to_string()
-        }
+        Principal::Nobody
+        | Principal::Tenant(_)
+        | Principal::Client(_)
+        | Principal::Foreign(_)
+        | Principal::Idp(_) => principal.to_string(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Which client asks, at `/token`, `/revoke` and `/oauth/introspect`: by `Basic` or in the form (RFC 6749 §2.3.1), or by its name
-//! alone, if it has no secret.
+//! Which client asks, at `/token`, `/revoke` and `/oauth/introspect`: by `Basic` or in the form (RFC 6749 §2.3.1), by what it signs
+//! (RFC 7523 §2.2), or by its name alone, if it has neither a secret nor keys.
 
 use std::sync::Arc;
 
@@ -14,10 +14,23 @@ use super::{
     request::OauthRequest,
 };
 use crate::{
+    config::ClientProof,
     error::{Error, ErrorKind},
-    oauth::{Client, NotFound},
+    identity::{
+        foreign::{
+            assertion::{AssertionId, ClientAssertion},
+            jwks::KeySet,
+            jwt::NotTaken,
+            keys::NotVerified,
+        },
+        login::spent::{NotSpent, Spent},
+    },
+    oauth::{Client, ClientAuth, NotFound},
     secret::Secret,
 };
+
+/// What says that a client proves itself by what it signs.
+const BY_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Which clients an endpoint hears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +41,20 @@ pub(super) enum LetIn {
     Ever,
 }
 
+/// A client that has proved that it is the one.
+pub(super) struct Proved {
+    /// The fields of its request.
+    pub(super) form: Form,
+    pub(super) client: Arc<Client>,
+    /// By what of the config it did, if by anything there.
+    pub(super) credential: Option<[u8; 32]>,
+}
+
 /// The fields of a request of a client, and the client, once it has proved that it is the one.
 pub(super) async fn proved(
     request: &OauthRequest<'_>,
     let_in: LetIn,
-) -> Result<Result<(Form, Arc<Client>), Refusal>, Error> {
+) -> Result<Result<Proved, Refusal>, Error> {
     // What is in a query is in the logs of all whom it passes.
     if request.query().is_some_and(|query| !query.is_empty()) {
         return Ok(Err(Refusal::request("Parameters belong into the body, and not into the query.")));
@@ -45,7 +67,7 @@ pub(super) async fn proved(
         Ok(shown) => shown,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let Shown { id, secret, by_field } = shown;
+    let Shown { id, proof, by_field } = shown;
     let found = match let_in {
         LetIn::Now => find_client(request, &id).await?,
         LetIn::Ever => {
@@ -62,9 +84,100 @@ pub(super) async fn proved(
         }
         Err(_) => return Ok(Err(Refusal::client(by_field))),
     };
-    match client.is_proved_by(secret.as_ref()) {
-        true => Ok(Ok((form, client))),
+    let secret = match &proof {
+        ShownProof::Nothing => None,
+        ShownProof::Secret(secret) => Some(secret),
+        ShownProof::Assertion if client.auth == ClientAuth::Keys => {
+            let assertion = form.get("client_assertion").unwrap_or_default();
+            return match by_assertion(request, &client.id, assertion).await? {
+                Ok(credential) => Ok(Ok(Proved { form, client, credential: Some(credential) })),
+                Err(why) => failed(request, Refusal::client(false).because(why)).map(Err),
+            };
+        }
+        ShownProof::Assertion => {
+            let why = "the config has no keys of the client";
+            return failed(request, Refusal::client(false).because(why)).map(Err);
+        }
+    };
+    let credential = match client.auth {
+        ClientAuth::Secret(digest) => Some(ClientProof::digest("secret", &digest)),
+        ClientAuth::None | ClientAuth::Keys => None,
+    };
+    match client.is_proved_by(secret) {
+        true => Ok(Ok(Proved { form, client, credential })),
         false => failed(request, Refusal::client(by_field)).map(Err),
+    }
+}
+
+/// By what of the config this client has signed this; or why it has not, for the log.
+async fn by_assertion(
+    request: &OauthRequest<'_>,
+    id: &str,
+    text: &str,
+) -> Result<Result<[u8; 32], &'static str>, Error> {
+    let OauthRequest { live, config, shared, .. } = *request;
+    let now = live.clock.now();
+    let Some(assertion) = ClientAssertion::parse(text) else { return Ok(Err("it is no JWT")) };
+    let checked = assertion.check(id, &config.issuer, now);
+    let once = match checked {
+        Ok(once) => once,
+        Err(why) => return Ok(Err(why.name())),
+    };
+    let signed = match config.client(id).map(|client| &client.proof) {
+        Some(ClientProof::Keys(keys)) => {
+            let all: Vec<_> = keys.iter().map(|key| &*key.json).collect();
+            let set = format!("{{\"keys\":[{}]}}", all.join(","));
+            let set = KeySet::parse(set.as_bytes());
+            let set = set.map_err(|_| ErrorKind::Internal.with_cause("keys of a client cannot be read"))?;
+            assertion.verify(&set).and_then(|id| {
+                let key = keys.iter().find(|key| *key.id == *id);
+                key.map(|key| key.credential).ok_or(NotTaken::UnknownKey)
+            })
+        }
+        Some(ClientProof::KeysAt(url)) => {
+            let Some((keys, kid)) = live.client_keys.get(id).zip(assertion.key_id()) else {
+                return Ok(Err(NotTaken::UnknownKey.name()));
+            };
+            let fetched = keys.keys_with(kid).await;
+            // They may have been waited for.
+            shared.is_in_force(live)?;
+            match fetched {
+                Ok(keys) => {
+                    let signed = assertion.verify(keys.set());
+                    signed.map(|_| ClientProof::digest("url", url.as_str().as_bytes()))
+                }
+                Err(NotVerified::NotTaken(why)) => Err(why),
+                Err(NotVerified::NoKeys) => {
+                    let why = keys.status().failed.map_or("they are on their way", |why| why.name());
+                    let cause = format!("the keys of the client {id} are not there: {why}");
+                    return Err(ErrorKind::Unavailable.with_cause(cause));
+                }
+            }
+        }
+        _ => Err(NotTaken::UnknownKey),
+    };
+    match signed {
+        Ok(credential) => Ok(used(request, &format!("client {id}"), once).await?.map(|()| credential)),
+        Err(why) => Ok(Err(why.name())),
+    }
+}
+
+/// An assertion of `signer` is used from now on; or why it cannot be, for the log.
+pub(super) async fn used(
+    request: &OauthRequest<'_>,
+    signer: &str,
+    once: AssertionId,
+) -> Result<Result<(), &'static str>, Error> {
+    let grants = request.shared.logins.grants().ok_or_else(Error::logins_not_kept)?;
+    let spent = Spent::new(signer, once.id.as_bytes(), once.until);
+    match grants.spend(spent, request.live.clock.now()).await {
+        Ok(()) => Ok(Ok(())),
+        Err(NotSpent::Again) => Ok(Err("its jti was used before")),
+        Err(NotSpent::Full) => {
+            let cause = format!("as many assertions of one signer ({signer}) are remembered as may be");
+            Err(ErrorKind::Unavailable.with_cause(cause))
+        }
+        Err(NotSpent::Down) => Err(Error::logins_not_kept()),
     }
 }
 
@@ -80,27 +193,51 @@ pub(super) fn failed(request: &OauthRequest<'_>, refusal: Refusal) -> Result<Ref
 /// What a client shows.
 struct Shown {
     id: String,
-    secret: Option<Secret>,
+    proof: ShownProof,
     by_field: bool,
 }
 
+/// By what it says that it proves itself.
+enum ShownProof {
+    Nothing,
+    Secret(Secret),
+    /// The field `client_assertion`.
+    Assertion,
+}
+
 fn shown(request: &OauthRequest<'_>, form: &Form) -> Result<Shown, Refusal> {
-    if form.get("client_assertion").is_some() {
-        let description = "Proofs by JWT are not taken: use client_secret_basic, or none.";
-        return Err(Refusal { description, ..Refusal::client(false) });
-    }
     let in_form = (form.get("client_id"), form.get("client_secret"));
     let mut fields = request.head.headers.get_all(AUTHORIZATION).iter();
+    let one_way = Refusal::request("The client has to prove itself in one way.");
+    match (form.get("client_assertion_type"), form.get("client_assertion")) {
+        (None, None) => {}
+        (Some(BY_ASSERTION), Some(assertion)) => {
+            if fields.next().is_some() || in_form.1.is_some() {
+                return Err(one_way);
+            }
+            let signer = ClientAssertion::parse(assertion);
+            let id = signer.as_ref().and_then(|of| of.client_id()).ok_or(Refusal::client(false))?;
+            if in_form.0.is_some_and(|other| other != id) {
+                return Err(Refusal::client(false).because("its iss is another client than client_id"));
+            }
+            return Ok(Shown { id: id.to_owned(), proof: ShownProof::Assertion, by_field: false });
+        }
+        _ => {
+            let description = "client_assertion has to come with a client_assertion_type of \
+                               urn:ietf:params:oauth:client-assertion-type:jwt-bearer.";
+            return Err(Refusal { description, ..Refusal::client(false) });
+        }
+    }
     let Some(field) = fields.next() else {
         let id = in_form.0.ok_or(Refusal::client(false))?.to_owned();
-        let secret = in_form.1.map(|secret| Secret::new(secret.to_owned()));
-        return Ok(Shown { id, secret, by_field: false });
+        let secret = in_form.1.map(|secret| ShownProof::Secret(Secret::new(secret.to_owned())));
+        return Ok(Shown { id, proof: secret.unwrap_or(ShownProof::Nothing), by_field: false });
     };
     let (id, secret) = basic(field.as_bytes()).ok_or(Refusal::client(true))?;
     if fields.next().is_some() || in_form.1.is_some() || in_form.0.is_some_and(|other| other != id) {
-        return Err(Refusal::request("The client has to prove itself in one way."));
+        return Err(one_way);
     }
-    Ok(Shown { id, secret: Some(secret), by_field: true })
+    Ok(Shown { id, proof: ShownProof::Secret(secret), by_field: true })
 }
 
 /// Id and secret of `Basic`, each encoded as in a form.

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::{
-    client_proof::{LetIn, proved},
+    client_proof::{LetIn, Proved, proved},
     refusal::{Refusal, answer as json_answer},
     request::OauthRequest,
 };
@@ -15,7 +15,7 @@ use crate::{body::Payload, config::ADMIN, error::Error, oauth::ClientAuth};
 
 /// Answers one. Of a token that does not hold, that is not one, or that is not for this client to know of, nothing else is said.
 pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let (form, client) = match proved(request, LetIn::Now).await? {
+    let Proved { form, client, .. } = match proved(request, LetIn::Now).await? {
         Ok(proved) => proved,
         Err(refusal) => return Ok(refusal.answer(request)),
     };

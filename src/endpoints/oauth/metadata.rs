@@ -9,13 +9,16 @@ use serde_json::json;
 use super::request::OauthRequest;
 use crate::{
     body::{Payload, response::uncached},
-    config::{OauthConfig, Registration, ScopeWord, Server, Snapshot},
+    config::{ClientProof, GrantTypes, OauthClient, OauthConfig, Registration, ScopeWord, Server, Snapshot},
     endpoints::table::{self, Answer, McpEndpoint},
     error::{Error, ErrorKind},
+    identity::foreign::assertion::ALGORITHMS_OF_CLIENT,
 };
 
 /// Where clients look for it (RFC 9728 §3.1), in front of the path of the place.
 const OF_RESOURCE: &str = "/.well-known/oauth-protected-resource";
+/// The profile by which an issuer says for whom a client acts.
+const ID_JAG: &str = "urn:ietf:params:oauth:grant-profile:id-jag";
 /// Longest query of a place. It comes back in each challenge.
 const LONGEST_QUERY: usize = 512;
 
@@ -82,7 +85,20 @@ pub fn of_resource(snapshot: &Snapshot, path: &str, query: Option<&str>) -> Resu
 pub fn of_server(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
     let OauthRequest { config, live, .. } = *request;
     let at = |path: &str| format!("{}{path}", config.base);
-    let secrets = ["none", "client_secret_basic", "client_secret_post"];
+    let mut methods = vec!["none", "client_secret_basic", "client_secret_post"];
+    let has_keys =
+        |client: &OauthClient| matches!(client.proof, ClientProof::Keys(_) | ClientProof::KeysAt(_));
+    let signs = config.clients.iter().any(has_keys);
+    if signs {
+        methods.push("private_key_jwt");
+    }
+    let mut grants = vec![GrantTypes::CODES, GrantTypes::REFRESH];
+    if config.clients.iter().any(OauthClient::is_caller) {
+        grants.push(GrantTypes::CREDENTIALS);
+    }
+    if !config.id_jag.is_empty() {
+        grants.push(GrantTypes::ASSERTIONS);
+    }
     let mut scopes = vec![ScopeWord::ALL.to_owned(), ScopeWord::OFFLINE.to_owned()];
     scopes.extend(advertised_tags(config, &live.config));
     let rules = live.config.servers.iter().filter_map(|server| server.tool_rules.as_ref());
@@ -97,15 +113,25 @@ pub fn of_server(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error>
         "introspection_endpoint": at("/oauth/introspect"),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "grant_types_supported": grants,
         "code_challenge_methods_supported": ["S256"],
-        "token_endpoint_auth_methods_supported": secrets,
-        "revocation_endpoint_auth_methods_supported": secrets,
-        "introspection_endpoint_auth_methods_supported": &secrets[1..],
+        "token_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_methods_supported": &methods[1..],
         "scopes_supported": scopes,
         "authorization_response_iss_parameter_supported": true,
         "client_id_metadata_document_supported": is_open,
     });
+    if signs {
+        let algorithms = ALGORITHMS_OF_CLIENT.map(|algorithm| format!("{algorithm:?}"));
+        for endpoint in ["token", "revocation", "introspection"] {
+            metadata[format!("{endpoint}_endpoint_auth_signing_alg_values_supported")] = json!(algorithms);
+        }
+    }
+    if !config.id_jag.is_empty() {
+        // Enterprise-Managed Authorization of MCP §6.
+        metadata["authorization_grant_profiles_supported"] = json!([ID_JAG]);
+    }
     if is_open {
         metadata["registration_endpoint"] = at("/register").into();
     }

@@ -11,6 +11,7 @@ mod consent;
 mod dashboard;
 pub mod form;
 mod introspect;
+mod machine;
 pub mod metadata;
 mod places;
 mod redirect;

@@ -21,11 +21,13 @@ pub(super) struct Refusal {
     pub(super) counted: &'static str,
     /// What it is to the log and the audit, if something was presented that is not good.
     pub(super) kind: Option<ErrorKind>,
+    /// Why, for the log alone.
+    pub(super) cause: Option<&'static str>,
 }
 
 impl Refusal {
     pub(super) const fn new(error: &'static str, description: &'static str) -> Self {
-        Self { error, description, by_field: false, counted: error, kind: None }
+        Self { error, description, by_field: false, counted: error, kind: None, cause: None }
     }
 
     const fn of(kind: ErrorKind) -> Self {
@@ -37,6 +39,13 @@ impl Refusal {
         Self { by_field, ..Self::of(ErrorKind::InvalidClient) }
     }
 
+    /// The same, with a reason that its sender is not told.
+    pub(super) const fn because(self, cause: &'static str) -> Self {
+        Self { cause: Some(cause), ..self }
+    }
+
+    pub(super) const UNAUTHORIZED: Self =
+        Self::new("unauthorized_client", "The config does not give this client tokens in this way.");
     pub(super) const GRANT: Self = Self::of(ErrorKind::InvalidGrant);
     /// The same to the client, and for the counters that it was used before.
     pub(super) const REPLAYED: Self = Self { counted: TokenGrant::REPLAYED, ..Self::GRANT };
@@ -50,7 +59,10 @@ impl Refusal {
 
     pub(super) fn answer(self, request: &OauthRequest<'_>) -> Response<Payload> {
         if let Some(kind) = self.kind {
-            request.note_refusal(kind);
+            match self.cause {
+                Some(cause) => request.note_refusal(kind.with_cause(cause)),
+                None => request.note_refusal(kind),
+            }
         }
         let is_client = self.kind == Some(ErrorKind::InvalidClient);
         let status = if is_client { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST };

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 
 use super::{
-    client_proof::{LetIn, proved},
+    client_proof::{LetIn, Proved, proved},
     refusal::Refusal,
     request::OauthRequest,
 };
 use crate::{
     body::{Payload, response::empty},
-    error::Error,
-    identity::login::{grants::Token, refresh_token::RefreshToken},
+    error::{Error, ErrorKind},
+    identity::login::{
+        access_token::AccessClaims, grants::Token, refresh_token::RefreshToken, spent::NotSpent,
+    },
 };
 
 /// Answers one. A token that is none, or of another client, is no error (§2.2): there is nothing that a client could do about it.
 pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error> {
-    let (form, client) = match proved(request, LetIn::Ever).await? {
+    let Proved { form, client, .. } = match proved(request, LetIn::Ever).await? {
         Ok(proved) => proved,
         Err(refusal) => return Ok(refusal.answer(request)),
     };
@@ -25,6 +27,14 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         return Ok(Refusal::request("token is missing.").answer(request));
     };
     let logins = &request.shared.logins;
+    // Of one that nobody allowed anybody, no grant is kept that could be ended.
+    let without_grant = logins.opened_access(text.as_bytes()).filter(|claims| !claims.principal.has_grants());
+    if let Some(claims) = without_grant {
+        if claims.client_id == client.id {
+            end_token(request, &claims).await?;
+        }
+        return Ok(empty(StatusCode::OK));
+    }
     let of_refresh =
         || RefreshToken::parse(text).map(|token| Token::ClientRefresh(token, Arc::clone(&client.id)));
     let of_access = || {
@@ -46,4 +56,22 @@ pub(super) async fn answer(request: &OauthRequest<'_>) -> Result<Response<Payloa
         }
     }
     Ok(empty(StatusCode::OK))
+}
+
+/// Ends a token that is of no grant.
+async fn end_token(request: &OauthRequest<'_>, claims: &AccessClaims) -> Result<(), Error> {
+    let grants = request.shared.logins.grants().ok_or_else(Error::logins_not_kept)?;
+    let done = grants.end_token(&claims.client_id, claims, request.live.clock.now()).await;
+    request.shared.note_change();
+    if let Some(identity) = request.live.identity_named(&claims.principal) {
+        // There is one of them.
+        let _ = request.known.set(identity);
+    }
+    done.map_err(|why| match why {
+        NotSpent::Again | NotSpent::Full => {
+            let cause = "the client has given back as many tokens as may be remembered of one";
+            ErrorKind::Unavailable.with_cause(cause)
+        }
+        NotSpent::Down => Error::logins_not_kept(),
+    })
 }

@@ -1,4 +1,5 @@
-//! `/token`: a client gets tokens for a code, or for a refresh token (RFC 6749 §4.1.3 and §6, RFC 7636, RFC 8707).
+//! `/token`: a client gets tokens for a code, or for a refresh token (RFC 6749 §4.1.3 and §6, RFC 7636, RFC 8707), or without a user
+//! that allows it anything, see [`super::machine`].
 
 use std::{
     sync::Arc,
@@ -10,15 +11,15 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    client_proof::{LetIn, failed, proved},
+    client_proof::{LetIn, Proved, failed, proved},
     form::Form,
-    places,
+    machine, places,
     refusal::{Refusal, answer as json_answer},
     request::OauthRequest,
 };
 use crate::{
     body::Payload,
-    config::{Level, LoginTerms},
+    config::{GrantTypes, Level, LoginTerms},
     error::{Error, ErrorKind},
     identity::{
         Principal,
@@ -69,22 +70,31 @@ async fn answered(
     request: &OauthRequest<'_>,
     grant: &mut TokenGrant,
 ) -> Result<Result<Response<Payload>, Refusal>, Error> {
-    let (form, client) = match proved(request, LetIn::Now).await? {
+    let proved = match proved(request, LetIn::Now).await? {
         Ok(proved) => proved,
         Err(refusal) => return Ok(Err(refusal)),
     };
+    let Proved { form, client, .. } = &proved;
     *grant = TokenGrant::of(form.get("grant_type"));
+    let GrantTypes { codes, refresh, credentials, assertions } = client.grants;
     let given = match form.get("grant_type") {
-        Some("authorization_code") => redeemed(request, &form, &client).await?,
-        Some("refresh_token") => refreshed(request, &form, &client).await?,
+        Some(GrantTypes::CODES) if codes => redeemed(request, form, client).await?,
+        Some(GrantTypes::REFRESH) if refresh => refreshed(request, form, client).await?,
+        Some(GrantTypes::CREDENTIALS) if credentials => return machine::for_itself(request, &proved),
+        Some(GrantTypes::ASSERTIONS) if assertions => {
+            return machine::by_assertion(request, form, client).await;
+        }
+        Some(GrantTypes::CODES | GrantTypes::REFRESH | GrantTypes::CREDENTIALS | GrantTypes::ASSERTIONS) => {
+            Err(Refusal::UNAUTHORIZED)
+        }
         Some(_) => Err(Refusal::new(
             "unsupported_grant_type",
-            "grant_type has to be authorization_code or refresh_token.",
+            "grant_type has to be one of grant_types_supported of the metadata.",
         )),
         None => Err(Refusal::request("grant_type is missing.")),
     };
     match given {
-        Ok(given) => tokens(request, &given).map(Ok),
+        Ok(given) => tokens(request, &given, refresh).map(Ok),
         Err(refusal) => Ok(Err(refusal)),
     }
 }
@@ -133,7 +143,11 @@ async fn redeemed(
         refresh_token_scopes: config.refresh_token_scopes.clone(),
     };
     let (grants, now) = (grants(request)?, live.clock.now());
-    let redeemed = grants.redeem(code, shown, admits(live, fits), &LoginTerms::of_clients(config), now).await;
+    let mut terms = LoginTerms::of_clients(config);
+    if !client.grants.refresh {
+        terms.refresh_ttl = Duration::ZERO;
+    }
+    let redeemed = grants.redeem(code, shown, admits(live, fits), &terms, now).await;
     let (issued, has_ended_another) = match redeemed {
         Ok(redeemed) => redeemed,
         Err(NotRedeemed::Invalid) => return failed(request, Refusal::GRANT).map(Err),
@@ -268,12 +282,13 @@ fn replayed(request: &OauthRequest<'_>, principal: &Principal, replay: Replay) {
     request.shared.observer.log.line(Level::Warn, msg).display("principal", principal).send();
 }
 
-/// The answer with tokens.
-fn tokens(request: &OauthRequest<'_>, given: &Given) -> Result<Response<Payload>, Error> {
+/// The answer with tokens. `may_refresh`: whether the client takes refresh tokens.
+fn tokens(request: &OauthRequest<'_>, given: &Given, may_refresh: bool) -> Result<Response<Payload>, Error> {
     let OauthRequest { shared, live, config, .. } = *request;
     let Given { issued, client, resource, scope } = given;
     let now = live.clock.now();
     let claims = AccessClaims {
+        vouched: None,
         principal: issued.principal.clone(),
         grant: issued.grant,
         fingerprint: issued.fingerprint,
@@ -295,18 +310,18 @@ fn tokens(request: &OauthRequest<'_>, given: &Given) -> Result<Response<Payload>
         "expires_in": seconds(issued.expires, now),
         "scope": &**scope,
     });
-    if client.is_refreshed(&config.refresh_token_scopes) {
+    if may_refresh && client.is_refreshed(&config.refresh_token_scopes) {
         body["refresh_token"] = issued.refresh_token.expose().into();
     }
     Ok(json_answer(StatusCode::OK, &body))
 }
 
 /// To the nearest second, since some time has passed since it was given.
-fn seconds(end: SystemTime, now: SystemTime) -> u64 {
+pub(super) fn seconds(end: SystemTime, now: SystemTime) -> u64 {
     (end.duration_since(now).unwrap_or_default() + Duration::from_millis(500)).as_secs()
 }
 
-fn no_key(_: NoKey) -> Error {
+pub(super) fn no_key(_: NoKey) -> Error {
     ErrorKind::Internal.with_cause("the system gives no random numbers, or the cryptography fails")
 }
 

@@ -71,12 +71,19 @@ impl KeySet {
 
     /// The key of this id that is good for `algorithm`. Two may have one id, if they are of different kinds (RFC 7517 §4.5).
     pub(super) fn find(&self, id: &str, algorithm: Algorithm) -> Option<&DecodingKey> {
+        self.named(Some(id), algorithm).map(|(_, key)| key)
+    }
+
+    /// The key of this id that is good for `algorithm`, and its id. Without an id, the only key that is good for it.
+    pub(super) fn named(&self, id: Option<&str>, algorithm: Algorithm) -> Option<(&str, &DecodingKey)> {
         let is_good = |key: &&PublicKey| {
-            key.id == id
+            id.is_none_or(|id| key.id == id)
                 && key.algorithm.is_none_or(|only| only == algorithm)
                 && key.key.family() == algorithm.family()
         };
-        self.0.iter().find(is_good).map(|key| &key.key)
+        let mut good = self.0.iter().filter(is_good);
+        let found = good.next()?;
+        (id.is_some() || good.next().is_none()).then_some((&found.id, &found.key))
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, crypto};
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor},
@@ -66,6 +66,16 @@ pub enum NotTaken {
     Audience,
     /// Its issuer, which was asked, says so.
     Inactive,
+    /// It is for somebody else.
+    OtherAudience,
+    /// It is good for longer than it may be.
+    Lifetime,
+    /// It has no id, by which it would be known that it was used.
+    NoId,
+    /// It is another client's.
+    Client,
+    /// It is for no place of this gateway.
+    Resource,
 }
 
 impl NotTaken {
@@ -85,6 +95,11 @@ impl NotTaken {
             Self::Subject => "it names nobody",
             Self::Audience => "it has no aud",
             Self::Inactive => "its issuer says that it is not active",
+            Self::OtherAudience => "its aud is not the issuer of this gateway alone",
+            Self::Lifetime => "it has no iat, or ends too far ahead",
+            Self::NoId => "it has no jti",
+            Self::Client => "its client_id is another client",
+            Self::Resource => "its resource is no place of this gateway",
         }
     }
 }
@@ -214,10 +229,8 @@ impl<'a> UnverifiedJwt<'a> {
     /// Whether it would be taken if its issuer had signed it: asked before a key is fetched for it.
     pub fn check(&self, issuer: &Issuer, now: SystemTime) -> Result<(), NotTaken> {
         self.check_header(&issuer.algorithms)?;
-        // RFC 7515 §4.1.9
-        let typ = self.header.text("typ").unwrap_or_default().to_ascii_lowercase();
-        let typ = typ.strip_prefix("application/").unwrap_or(&typ);
-        if typ.is_empty() || !issuer.types.iter().any(|taken| taken == typ) {
+        let typ = self.typ()?;
+        if typ.is_empty() || !issuer.types.contains(&typ) {
             return Err(NotTaken::Type);
         }
         if self.issuer() != Some(&issuer.issuer) {
@@ -266,12 +279,11 @@ impl<'a> UnverifiedJwt<'a> {
     ) -> Result<(), NotTaken> {
         let algorithm = self.check_header(algorithms)?;
         let key = self.key_id().and_then(|id| keys.find(id, algorithm)).ok_or(NotTaken::UnknownKey)?;
-        let is_signed = crypto::verify(self.signature, self.message.as_bytes(), key, algorithm);
-        is_signed.unwrap_or(false).then_some(()).ok_or(NotTaken::Signature)
+        self.is_signed_by(key, algorithm).then_some(()).ok_or(NotTaken::Signature)
     }
 
     /// The algorithm of its signature, if it is one of these, and the header wants nothing else.
-    fn check_header(&self, algorithms: &[Algorithm]) -> Result<Algorithm, NotTaken> {
+    pub(super) fn check_header(&self, algorithms: &[Algorithm]) -> Result<Algorithm, NotTaken> {
         let named = self.header.text("alg").and_then(|name| name.parse().ok());
         let algorithm =
             named.filter(|algorithm| algorithms.contains(algorithm)).ok_or(NotTaken::Algorithm)?;
@@ -296,7 +308,36 @@ impl<'a> UnverifiedJwt<'a> {
         self.claims.0
     }
 
-    fn end(&self) -> Result<SystemTime, NotTaken> {
+    /// `typ`, as it is compared (RFC 7515 §4.1.9): empty, if it is not there.
+    pub(super) fn typ(&self) -> Result<String, NotTaken> {
+        let typ = match self.header.0.get("typ") {
+            None => String::new(),
+            Some(typ) => typ.as_str().ok_or(NotTaken::Type)?.to_ascii_lowercase(),
+        };
+        Ok(typ.strip_prefix("application/").unwrap_or(&typ).to_owned())
+    }
+
+    /// Whether this key has signed it.
+    pub(super) fn is_signed_by(&self, key: &DecodingKey, algorithm: Algorithm) -> bool {
+        crypto::verify(self.signature, self.message.as_bytes(), key, algorithm).unwrap_or(false)
+    }
+
+    /// Whether it has a `kid`, of whatever kind.
+    pub(super) fn names_key(&self) -> bool {
+        self.header.has("kid")
+    }
+
+    /// Who it is about.
+    pub(super) fn subject(&self, issuer: &Issuer) -> Result<&str, NotTaken> {
+        self.claims.subject(issuer)
+    }
+
+    /// The words of its scope.
+    pub(super) fn scope(&self, issuer: &Issuer) -> Option<Vec<String>> {
+        self.claims.scope(issuer)
+    }
+
+    pub(super) fn end(&self) -> Result<SystemTime, NotTaken> {
         self.time("exp").ok().flatten().ok_or(NotTaken::Expired)
     }
 

@@ -218,8 +218,8 @@ impl IssuerKeys {
         }
     }
 
-    /// Those among which the key of this id is. Waits for them if it has to.
-    pub(in crate::identity) async fn keys_with(&self, id: &str) -> Result<Arc<FetchedKeys>, NotVerified> {
+    /// The keys among which is that of this id. Waits for them if it has to.
+    pub async fn keys_with(&self, id: &str) -> Result<Arc<FetchedKeys>, NotVerified> {
         let known = timeout(MOST_TIME, async {
             loop {
                 match self.known(id) {
@@ -239,6 +239,11 @@ impl IssuerKeys {
 }
 
 impl FetchedKeys {
+    /// The keys.
+    pub fn set(&self) -> &KeySet {
+        &self.keys
+    }
+
     /// What the issuer says by this token, if it is taken.
     pub fn verify(
         &self,

@@ -1,6 +1,7 @@
 //! Tokens that others issue: whose they are, what of them is taken, and by which keys that is known.
 
 pub mod answer;
+pub mod assertion;
 pub mod introspection;
 pub mod jwks;
 pub mod jwt;
@@ -9,6 +10,8 @@ pub mod recent;
 pub mod source;
 pub mod verified;
 
+#[cfg(test)]
+mod assertion_tests;
 #[cfg(test)]
 mod introspection_tests;
 #[cfg(test)]

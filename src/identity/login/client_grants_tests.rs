@@ -220,6 +220,7 @@ async fn what_a_client_was_allowed_is_forgotten_once_it_gives_it_back() {
             assert_eq!((has(CLIENT).await, has(other_client).await), (Ok(true), Ok(true)));
             let token = if by_access {
                 Token::Access(AccessClaims {
+                    vouched: None,
                     principal: alice(),
                     grant: issued.grant,
                     fingerprint: fingerprint(),

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use aws_lc_rs::hmac;
+use sha2::{Digest as _, Sha256};
 
 use super::keys::{Keys, NoKey, Purpose};
+use crate::config::Issuer;
 
 /// Eight bytes by which a token knows whether the user's password is still the same.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,6 +48,20 @@ impl Fingerprint {
         Self::made(keys, &all)
     }
 
+    /// That of what a client proves itself by, with this SHA-256.
+    pub fn of_client(keys: &Keys, credential: &[u8; 32]) -> Result<Self, NoKey> {
+        Self::made(keys, &[b"client\0", credential])
+    }
+
+    /// That of an issuer, as it says who somebody is.
+    pub fn of_issuer(keys: &Keys, issuer: &Issuer) -> Result<Self, NoKey> {
+        let Issuer { issuer, principal_claim, tenant_id, .. } = issuer;
+        let tenant = tenant_id.as_deref().unwrap_or_default();
+        // Each by its hash, so that no two of them read as another two.
+        let parts = [&**issuer, principal_claim, tenant].map(Sha256::digest);
+        Self::made(keys, &[b"issuer\0", &parts[0], &parts[1], &parts[2]])
+    }
+
     fn made(keys: &Keys, parts: &[&[u8]]) -> Result<Self, NoKey> {
         let key = keys.first(Purpose::Fingerprint)?;
         // A MAC, so that a token says nothing of the hash.
@@ -75,5 +91,8 @@ mod tests {
             assert_ne!(of_idp(["a", "bc", "d"]), of_idp(other));
         }
         assert!(of_token([1; 32]) != of_token([2; 32]) && of_token([1; 32]) != of(&keys, "a"));
+        let of_client = |digest| Fingerprint::of_client(&keys, &digest).unwrap();
+        assert_eq!(of_client([1; 32]), of_client([1; 32]));
+        assert!(of_client([1; 32]) != of_client([2; 32]) && of_client([1; 32]) != of_token([1; 32]));
     }
 }

@@ -16,6 +16,7 @@ use super::{
         codes::{Put, Redeem},
         consents::{Has, Remember},
         grants::{self, Begin, Find, Refresh, Revocable, Revoke},
+        spent::{EndToken, Spend},
     },
     code::{CodeId, CodeKey},
     fingerprint::Fingerprint,
@@ -25,6 +26,7 @@ use super::{
     page_cookie,
     refresh_token::{GrantKey, RefreshToken},
     session_token::SessionClaims,
+    spent::{NotSpent, Spent},
     store::{Down, FileStore},
     table::View,
 };
@@ -339,6 +341,29 @@ impl Grants {
                 self.view.change(|table| table.note_unwritten(certain));
                 Err(NotWritten)
             }
+        }
+    }
+
+    /// Uses something up that may be used once.
+    pub async fn spend(&self, spent: Spent, now: SystemTime) -> Result<(), NotSpent> {
+        self.run(Spend { spent, now }).await.unwrap_or(Err(NotSpent::Down))
+    }
+
+    /// Ends a token of `client` that is of no grant which is kept, at every gateway of the file.
+    pub async fn end_token(
+        &self,
+        client: &str,
+        claims: &AccessClaims,
+        now: SystemTime,
+    ) -> Result<(), NotSpent> {
+        let (grant, until) = (claims.grant, claims.expires);
+        if now >= until {
+            return Ok(());
+        }
+        let spent = Spent::new(&format!("revoked {client}"), &grant.bytes(), until);
+        match self.run(EndToken { grant, spent, now }).await.unwrap_or(Err(NotSpent::Down)) {
+            Err(NotSpent::Again) => Ok(()),
+            done => done,
         }
     }
 

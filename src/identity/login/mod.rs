@@ -20,6 +20,7 @@ pub mod refresh_token;
 mod rows;
 pub mod sealed_token;
 pub mod session_token;
+pub mod spent;
 pub mod store;
 mod table;
 pub mod token_sealers;
@@ -51,7 +52,7 @@ use self::{
 };
 use super::Principal;
 use crate::{
-    config::{LoginStorage, LoginStore},
+    config::{Issuer, LoginStorage, LoginStore},
     ledger::PendingTable,
     secret::Secret,
 };
@@ -181,6 +182,16 @@ impl Logins {
     /// What tokens know the identity provider by at which somebody logged in.
     pub fn fingerprint_of_idp(&self, parts: [&str; 3]) -> Result<Fingerprint, NoKey> {
         Fingerprint::of_idp(self.lasting()?, parts)
+    }
+
+    /// What tokens know that by, with this SHA-256, by which a client proved itself.
+    pub fn fingerprint_of_client(&self, credential: &[u8; 32]) -> Result<Fingerprint, NoKey> {
+        Fingerprint::of_client(self.lasting()?, credential)
+    }
+
+    /// What tokens know an issuer by.
+    pub fn fingerprint_of_issuer(&self, issuer: &Issuer) -> Result<Fingerprint, NoKey> {
+        Fingerprint::of_issuer(self.lasting()?, issuer)
     }
 
     /// A key that stays the same as long as logins are kept in the same place.

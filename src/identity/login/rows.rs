@@ -9,6 +9,7 @@ use super::{
     grant::Grant,
     grant_id::GrantId,
     kind::KindTag,
+    spent::{Spent, SpentId},
 };
 use crate::identity::principal::Principal;
 
@@ -50,4 +51,10 @@ pub(super) trait Rows {
     /// Adds one, or replaces what there is of it.
     fn put_account(&mut self, kept: &KeptAccount) -> Result<(), Self::Error>;
     fn remove_account(&mut self, principal: &Principal) -> Result<(), Self::Error>;
+
+    fn is_spent(&mut self, id: SpentId) -> Result<bool, Self::Error>;
+    fn count_spent(&mut self, owner: &str) -> Result<usize, Self::Error>;
+    fn put_spent(&mut self, spent: &Spent) -> Result<(), Self::Error>;
+    /// Remembers until then that something was revoked that is no grant which is kept.
+    fn put_revoked(&mut self, id: GrantId, ends: SystemTime) -> Result<(), Self::Error>;
 }

@@ -101,6 +101,7 @@ fn what_another_key_of_the_same_secret_seals_is_no_token() {
 
 fn access(keys: &Keys) -> AccessClaims {
     AccessClaims {
+        vouched: None,
         principal: Principal::User("alice".into()),
         grant: GrantId::new([7; 16]),
         fingerprint: Fingerprint::of(keys, "$argon2id$…").unwrap(),

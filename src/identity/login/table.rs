@@ -22,6 +22,7 @@ use super::{
     kind::{ClientGrant, GrantKind, KindTag},
     refresh_token::RefreshToken,
     rows::{MOST, Rows},
+    spent::{Spent, SpentId},
     uses::Uses,
 };
 use crate::identity::principal::Principal;
@@ -50,6 +51,8 @@ pub(super) struct Table {
     consents: HashMap<ConsentId, KeptConsent>,
     /// The same as those of the view.
     accounts: Arc<Accounts>,
+    /// What was used up, by whose it is, and until when that is kept.
+    spent: HashMap<Arc<str>, HashMap<SpentId, SystemTime>>,
     swept: Option<SystemTime>,
     /// The time of day when that was last told.
     pub(super) now: Option<SystemTime>,
@@ -190,6 +193,24 @@ impl Rows for Table {
 
     fn remove_account(&mut self, principal: &Principal) -> Result<(), Infallible> {
         self.accounts.remove(principal);
+        Ok(())
+    }
+
+    fn is_spent(&mut self, id: SpentId) -> Result<bool, Infallible> {
+        Ok(self.spent.values().any(|of_one| of_one.contains_key(&id)))
+    }
+
+    fn count_spent(&mut self, owner: &str) -> Result<usize, Infallible> {
+        Ok(self.spent.get(owner).map_or(0, HashMap::len))
+    }
+
+    fn put_spent(&mut self, Spent { id, owner, until }: &Spent) -> Result<(), Infallible> {
+        self.spent.entry(Arc::clone(owner)).or_default().insert(*id, *until);
+        Ok(())
+    }
+
+    fn put_revoked(&mut self, id: GrantId, ends: SystemTime) -> Result<(), Infallible> {
+        self.end(id, ends);
         Ok(())
     }
 }
@@ -408,6 +429,10 @@ impl View {
             table.codes.retain(|_, code| now < code.kept_until());
             table.consents.retain(|_, given| now < given.kept_until());
             table.accounts.sweep(|principal| table.by_principal.contains_key(principal), now);
+            table.spent.retain(|_, of_one| {
+                of_one.retain(|_, until| now < *until);
+                !of_one.is_empty()
+            });
             table.swept = Some(now);
         });
     }

@@ -1,6 +1,6 @@
 //! Who has a token of an issuer.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, sync::Arc, time::SystemTime};
 
 use zeroize::Zeroizing;
 
@@ -9,7 +9,7 @@ use crate::{
     config::Issuer,
     error::{Error, ErrorKind},
     identity::{
-        Admission, AdmittedParty, Caller, Confirmed, Identity, Proof, Standing, Vouched,
+        Admission, AdmittedParty, Allowed, Caller, Confirmed, Identity, Proof, Standing, Vouched,
         foreign::{
             introspection::{AskedToken, Introspector, NotConfirmed, Verdict},
             jwt::UnverifiedJwt,
@@ -199,13 +199,29 @@ impl Live {
     /// Who somebody is of whom an issuer says this, by the config in force: `None` if that does not have the issuer, or the token is
     /// for another place than this gateway.
     pub(super) fn vouched_identity(&self, vouched: &Arc<Vouched>, proof: Proof) -> Option<Identity> {
-        let Vouched { issuer, .. } = &**vouched;
-        // Of a claim that was not asked about before, nothing is known.
-        let is_known = || self.asked_claims.is_subset(&vouched.asked);
-        if !self.config.issuers.contains(issuer) || self.number != vouched.config && !is_known() {
+        if !self.may_vouch(vouched) {
             return None;
         }
         Identity::vouched_for(vouched, &self.config, proof)
+    }
+
+    /// The same, of what was allowed to it.
+    pub(super) fn identity_of_vouched(
+        &self,
+        vouched: &Arc<Vouched>,
+        proof: Proof,
+        allowed: Allowed,
+        not_after: SystemTime,
+    ) -> Option<Identity> {
+        let assignments = &self.config.assignments;
+        self.may_vouch(vouched).then(|| Identity::of_vouched(vouched, assignments, proof, allowed, not_after))
+    }
+
+    /// Whether the config in force has the issuer, as it was, and asks about nothing that was not asked about.
+    fn may_vouch(&self, vouched: &Vouched) -> bool {
+        // Of a claim that was not asked about before, nothing is known.
+        let is_known = || self.asked_claims.is_subset(&vouched.asked);
+        self.config.issuers.contains(&vouched.issuer) && (self.number == vouched.config || is_known())
     }
 }
 

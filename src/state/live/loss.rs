@@ -50,11 +50,11 @@ impl Live {
             }
             AdmittedParty::Credential(identity) => {
                 found = match &identity.proof {
-                    Proof::Nothing | Proof::Foreign(_) => None,
+                    Proof::Nothing | Proof::Foreign(_) | Proof::Client(_) => None,
                     Proof::StaticToken(digest) => self.tokens.find_digest(digest),
                     // The token may have expired: what it began goes on as long as the grant.
                     Proof::Session { grant, fingerprint } | Proof::Access { grant, fingerprint } => {
-                        let (is_there, client) = self.grant(*grant);
+                        let (is_there, client) = self.grant(&identity.principal, *grant);
                         let goes_on = is_there
                             && identity.is_valid_at(self.clock.now())
                             && self.still_allows(identity, client.as_deref());
@@ -113,7 +113,13 @@ impl Live {
         let identity = admission.to.identity();
         let is_request = matches!(admission.to, AdmittedParty::Credential(_));
         // A session is its principal's, whose requests are asked each by itself.
-        let is_good = || identity.is_valid_at(self.clock.now()) && self.still_vouches(vouched);
+        let is_good = || {
+            identity.is_valid_at(self.clock.now())
+                && match identity.proof {
+                    Proof::Access { grant, .. } => self.grant(&identity.principal, grant).0,
+                    _ => self.still_vouches(vouched),
+                }
+        };
         if is_request && !is_good() {
             return Some(Revocation::Token);
         }
@@ -121,14 +127,11 @@ impl Live {
         if vouched.config == self.number && members.is_none() && begun_by.is_none() {
             return None;
         }
-        let Some(now) = self.vouched_identity(vouched, identity.proof) else {
+        let Some(now) = self.vouched_now(identity) else {
             return Some(Revocation::Token);
         };
         // Whoever began the session may have had more said of them, and what that gives may have changed since.
-        let begun_now = begun_by.and_then(|other| {
-            let vouched = other.vouched.as_ref()?;
-            self.vouched_identity(vouched, other.proof)
-        });
+        let begun_now = begun_by.and_then(|other| self.vouched_now(other));
         let admits = self.admits_unnamed(now, begun_now.as_ref(), admission, entry, is_member);
         (!admits).then_some(Revocation::Grant)
     }
@@ -146,7 +149,7 @@ impl Live {
         // A session is its principal's, whose requests are asked each by itself.
         if matches!(admission.to, AdmittedParty::Credential(_)) {
             // The token may have expired: what it began goes on as long as the grant.
-            let (is_there, client) = self.grant(grant);
+            let (is_there, client) = self.grant(&identity.principal, grant);
             let goes_on = is_there
                 && identity.is_valid_at(self.clock.now())
                 && self.still_allows(identity, client.as_deref());

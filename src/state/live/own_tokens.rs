@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use super::Live;
+use super::{Live, TokenSource};
 use crate::{
     identity::{
         Allowed, Caller, Identity, Principal, Proof, Standing,
@@ -35,6 +35,11 @@ impl Live {
             };
             is_let_in && !grants.is_revoked(grant)
         };
+        let note_use = |caller: &Caller, grant| {
+            if is_access && caller.identity.principal.has_grants() {
+                grants.note_use(grant, now);
+            }
+        };
         let mut opened = opened.borrow_mut();
         opened.hold_for(self.number, Some(&sealers));
         opened.hold_for_accounts(grants.account_changes());
@@ -43,9 +48,7 @@ impl Live {
             if !is_good(&caller, grant) {
                 return None;
             }
-            if is_access {
-                grants.note_use(grant, now);
-            }
+            note_use(&caller, grant);
             return Some(caller);
         }
         let (token, grant) = if is_access {
@@ -59,9 +62,7 @@ impl Live {
         if !is_good(&caller, grant) {
             return None;
         }
-        if is_access {
-            grants.note_use(grant, now);
-        }
+        note_use(&caller, grant);
         // What another gateway has begun a moment ago is not known whole yet.
         if caller.identity.allowed.as_ref().is_none_or(|allowed| allowed.receiver.is_some()) {
             opened.insert(digest, token);
@@ -94,12 +95,23 @@ impl Live {
 
     fn identity_of_access(&self, claims: &AccessClaims) -> Option<(Identity, Standing)> {
         let config = self.config.oauth.as_ref()?;
+        if let Some(said) = &claims.vouched {
+            return self.identity_by_assertion(claims, said);
+        }
         let AccessClaims { principal, grant, fingerprint, client_id, resource, scope, .. } = claims;
         let (of_login, standing) = self.logged_in(principal, *fingerprint)?;
-        let (_, client) = self.grant(*grant);
+        if let (Principal::Client(name), Proof::Client(credential)) = (principal, &of_login.proof)
+            && self.was_gone_since(&TokenSource::Client(Arc::clone(name), *credential), claims.issued)
+        {
+            return None;
+        }
+        let (_, client) = self.grant(principal, *grant);
         let allowed = Allowed {
             client_id: Arc::clone(client_id),
-            receiver: client.as_ref().map(|client| Arc::clone(&client.redirect_host)),
+            receiver: match principal {
+                Principal::Client(name) => Some(Arc::clone(name)),
+                _ => client.as_ref().map(|client| Arc::clone(&client.redirect_host)),
+            },
             base: Arc::clone(&config.base),
             audience: Audience::of(resource, &config.base)?,
             scope: Scope::parse(scope, config.scope_tags),
@@ -110,9 +122,14 @@ impl Live {
         self.still_allows(&identity, client.as_deref()).then_some((identity, standing))
     }
 
-    /// Whether there is a grant that is not over, and what a client was allowed by it, as far as this process has heard of it.
-    pub(super) fn grant(&self, id: GrantId) -> (bool, Option<Arc<ClientGrant>>) {
-        self.logins.grants().map_or((false, None), |grants| grants.find(id, self.clock.now()))
+    /// Whether there is a grant of this principal that is not over, and what a client was allowed by it, as far as this process has
+    /// heard of it.
+    pub(super) fn grant(&self, of: &Principal, id: GrantId) -> (bool, Option<Arc<ClientGrant>>) {
+        let Some(grants) = self.logins.grants() else { return (false, None) };
+        match of.has_grants() {
+            true => grants.find(id, self.clock.now()),
+            false => (!grants.is_revoked(id), None),
+        }
     }
 
     /// Whether the config still lets the client in that was allowed something, if one acts, and has the place by which it was found.
@@ -122,7 +139,9 @@ impl Live {
             return identity.allowed.is_none();
         };
         let target = client.map(|client| &*client.redirect_host);
-        allowed.base == config.base && may_keep(&allowed.client_id, target, config)
+        allowed.base == config.base
+            && may_keep(&allowed.client_id, target, config)
+            && (identity.principal.has_grants() || self.may_still_ask_for(&allowed.client_id, &allowed.scope))
     }
 
     /// Whether a client may have tokens of what it was allowed: the config still lets it in, and the place is one of this gateway.

@@ -39,11 +39,15 @@ impl Signer {
         Self { pair: Ed25519KeyPair::generate().unwrap(), id: id.to_owned() }
     }
 
+    /// The public key, as whoever has it publishes it.
+    pub fn jwk(&self) -> Value {
+        let x = URL_SAFE_NO_PAD.encode(self.pair.public_key());
+        json!({ "kty": "OKP", "kid": self.id, "crv": "Ed25519", "x": x, "use": "sig" })
+    }
+
     /// The answer with the set of this key.
     pub fn answer(&self) -> String {
-        let x = URL_SAFE_NO_PAD.encode(self.pair.public_key());
-        let key = json!({ "kty": "OKP", "kid": self.id, "crv": "Ed25519", "x": x, "use": "sig" });
-        let body = json!({ "keys": [key] }).to_string();
+        let body = json!({ "keys": [self.jwk()] }).to_string();
         format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()

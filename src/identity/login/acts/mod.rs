@@ -7,5 +7,6 @@ pub(super) mod codes;
 pub(super) mod consents;
 pub(super) mod grants;
 mod known;
+pub(super) mod spent;
 
 pub(super) use self::act::{Act, Undelivered};

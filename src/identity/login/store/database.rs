@@ -99,6 +99,15 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX accounts_ends ON accounts (ends);
     CREATE INDEX accounts_changed ON accounts (changed);
 ",
+    "
+    CREATE TABLE spent (
+        id BLOB PRIMARY KEY,       -- SHA-256 of whose it is, and of what may be used once
+        owner TEXT NOT NULL,
+        ends INTEGER NOT NULL      -- from then on it is forgotten
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX spent_owner ON spent (owner);
+    CREATE INDEX spent_ends ON spent (ends);
+",
 ];
 
 /// Whether there is a file that may hold logins.

@@ -19,6 +19,7 @@ use crate::identity::{
         keys::{Keys, NoKey, Purpose},
         kind::KindTag,
         rows::Rows,
+        spent::{Spent, SpentId},
         table::LINGER,
     },
     principal::Principal,
@@ -142,8 +143,13 @@ impl FileRows<'_> {
     pub(super) fn sweep(&mut self) -> rusqlite::Result<bool> {
         let before = millis(self.now).saturating_sub(LINGER.as_millis() as i64);
         let mut is_more = false;
-        for (table, end) in [("grants", "over"), ("revoked", "ends"), ("codes", "ends"), ("consents", "ends")]
-        {
+        for (table, end) in [
+            ("grants", "over"),
+            ("revoked", "ends"),
+            ("codes", "ends"),
+            ("consents", "ends"),
+            ("spent", "ends"),
+        ] {
             let is_over = format!("SELECT id FROM {table} WHERE {end} <= ?1 LIMIT {PORTION}");
             if self.tx.prepare(&is_over)?.exists([before])? {
                 self.change()?;
@@ -239,14 +245,8 @@ impl Rows for FileRows<'_> {
     }
 
     fn move_to_revoked(&mut self, grant: &Grant) -> rusqlite::Result<()> {
-        let id = row_id(grant.id);
-        let ends = millis(grant.revoked_until(self.now));
-        let text = [&grant.id.bytes()[..], &ends.to_be_bytes()].concat();
-        let body = sealed(&self.sealers.revocations, &id, "", Some(&text))?;
-        let changed = self.change()?;
-        self.tx.prepare("DELETE FROM grants WHERE id = ?1")?.execute([id])?;
-        let mut insert = self.tx.prepare("INSERT OR REPLACE INTO revoked VALUES (?1, ?2, ?3, ?4)")?;
-        insert.execute(params![id, ends, body, changed]).map(|_| ())
+        self.tx.prepare("DELETE FROM grants WHERE id = ?1")?.execute([row_id(grant.id)])?;
+        self.put_revoked(grant.id, grant.revoked_until(self.now))
     }
 
     fn code(&mut self, id: CodeId) -> rusqlite::Result<Option<Code>> {
@@ -311,5 +311,30 @@ impl Rows for FileRows<'_> {
 
     fn remove_account(&mut self, principal: &Principal) -> rusqlite::Result<()> {
         self.remove("DELETE FROM accounts WHERE id = ?1", &account_row(principal))
+    }
+
+    fn is_spent(&mut self, id: SpentId) -> rusqlite::Result<bool> {
+        self.tx.prepare("SELECT 1 FROM spent WHERE id = ?1")?.exists([id.0])
+    }
+
+    fn count_spent(&mut self, owner: &str) -> rusqlite::Result<usize> {
+        let count = "SELECT count(*) FROM spent WHERE owner = ?1";
+        let count: i64 = self.tx.prepare(count)?.query_row([owner], |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+
+    fn put_spent(&mut self, Spent { id, owner, until }: &Spent) -> rusqlite::Result<()> {
+        self.change()?;
+        let mut insert = self.tx.prepare("INSERT INTO spent VALUES (?1, ?2, ?3)")?;
+        insert.execute(params![id.0, owner, millis(*until)]).map(|_| ())
+    }
+
+    fn put_revoked(&mut self, id: GrantId, ends: SystemTime) -> rusqlite::Result<()> {
+        let (row, ends) = (row_id(id), millis(ends));
+        let text = [&id.bytes()[..], &ends.to_be_bytes()].concat();
+        let body = sealed(&self.sealers.revocations, &row, "", Some(&text))?;
+        let changed = self.change()?;
+        let mut insert = self.tx.prepare("INSERT OR REPLACE INTO revoked VALUES (?1, ?2, ?3, ?4)")?;
+        insert.execute(params![row, ends, body, changed]).map(|_| ())
     }
 }
