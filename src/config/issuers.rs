@@ -118,7 +118,31 @@ pub struct Condition {
     pub claim: Option<(String, String)>,
 }
 
+impl Assignment {
+    /// Whether it gives anything, so that whoever meets its condition is meant to come. What is left of an entry that was taken out of a
+    /// refused file gives nothing.
+    pub fn gives(&self) -> bool {
+        let CallerLimits { servers, tags } = &self.limits;
+        let leaves_servers = servers.as_ref().map(|list| !list.is_empty());
+        let leaves_tags = tags.as_ref().map(|list| !list.is_empty());
+        !self.roles.is_empty()
+            || leaves_servers.or(leaves_tags).is_some()
+                && leaves_servers != Some(false)
+                && leaves_tags != Some(false)
+    }
+
+    /// Whether whoever meets it may log in by the identity provider, where nothing else says who may.
+    pub fn admits(&self) -> bool {
+        self.gives() && self.condition.singles_out()
+    }
+}
+
 impl Condition {
+    /// Whether not just anybody of an issuer meets it: it asks for more than where somebody comes from, and that an address is verified.
+    pub fn singles_out(&self) -> bool {
+        self.email.is_some() || self.claim.as_ref().is_some_and(|(name, _)| name != Self::EMAIL[1])
+    }
+
     /// The claim with an address, and the one that says whether it was verified (OpenID Connect Core §5.1).
     pub const EMAIL: [&str; 2] = ["email", "email_verified"];
 
@@ -128,5 +152,39 @@ impl Condition {
         // Whoever asks for the address as a claim asks whether it is verified, too.
         let is_of_email = self.email.is_some() || claim.is_some_and(|name| Self::EMAIL.contains(&name));
         claim.into_iter().chain(Self::EMAIL.into_iter().filter(move |_| is_of_email))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_anybody_meets_or_that_gives_nothing_admits_nobody() {
+        let given = |condition: &Condition, roles: &[&str], servers: Option<&[&str]>| Assignment {
+            condition: condition.clone(),
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            limits: CallerLimits {
+                servers: servers.map(|servers| servers.iter().map(|server| (*server).into()).collect()),
+                tags: None,
+            },
+        };
+        let of_claim = |name: &str, has: &str| Condition {
+            claim: Some((name.into(), has.into())),
+            ..Condition::default()
+        };
+        let eng = of_claim("groups", "eng");
+        let of_corp = Condition { email: Some("*@corp.example".into()), ..Condition::default() };
+        for condition in [&eng, &of_corp] {
+            assert!(
+                given(condition, &["dev"], None).admits() && given(condition, &[], Some(&["db"])).admits()
+            );
+            assert!(given(condition, &["dev"], Some(&[])).admits(), "a role may open other places");
+            assert!(!given(condition, &[], None).admits() && !given(condition, &[], Some(&[])).admits());
+        }
+        let google = Condition { issuer: Some("google".into()), ..Condition::default() };
+        for condition in [&google, &of_claim("email_verified", "true")] {
+            assert!(!given(condition, &["dev"], None).admits(), "{condition:?}");
+        }
     }
 }

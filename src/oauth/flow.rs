@@ -131,7 +131,9 @@ impl Flows {
     pub fn open_of_idp(&self, sealed: &str, cookie: &str, now: SystemTime) -> Option<IdpFlow> {
         let text = self.open_text(sealed, cookie)?;
         let flow: IdpFlow = serde_json::from_slice(&text).ok()?;
-        is_good(flow.made, IDP_GOOD, now).then_some(flow)
+        // What a client asks for lives no longer by it than without.
+        let is_asked = |asked: &AuthorizationRequest| is_good(asked.made, GOOD, now);
+        (is_good(flow.made, IDP_GOOD, now) && flow.asked.as_ref().is_none_or(is_asked)).then_some(flow)
     }
 
     fn open_text(&self, sealed: &str, cookie: &str) -> Option<Zeroizing<Vec<u8>>> {

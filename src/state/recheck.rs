@@ -151,7 +151,13 @@ impl Turn {
             return Err(IdpError::Broken("it answers about somebody else"));
         }
         let live = self.shared.live().clone();
-        let claims = KeptClaims::of(&login.claims, idp.config(), &live.config.assignments).claims;
+        let kept = KeptClaims::of(&login.claims, idp.config(), &live.config.assignments);
+        if kept.loses_limit(&live.config.assignments) {
+            return Err(IdpError::Refused(
+                "a limit of `assign` asks about more than is kept of somebody: 512 bytes",
+            ));
+        }
+        let claims = kept.claims;
         live.admitted(&self.principal, &claims).map_err(IdpError::Refused)?;
         Ok(Account { display: login.display.into(), claims, checked: now, ..before.clone() })
     }

@@ -7,6 +7,7 @@ use url::Url;
 use crate::{
     config::{
         idp::{IdpConfig, IdpProvider},
+        issuers::Assignment,
         read::{
             context::Context,
             fields::Fields,
@@ -131,8 +132,19 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_on: bool) -> Read
 }
 
 /// The provider, with what depends on the rest of `proxy`.
-pub(super) fn resolve(cx: &mut Context<'_>, read: &ReadIdp, base: &str) -> Option<Arc<IdpConfig>> {
+pub(super) fn resolve(
+    cx: &mut Context<'_>,
+    read: &ReadIdp,
+    base: &str,
+    assignments: &[Assignment],
+) -> Option<Arc<IdpConfig>> {
     let mut idp = read.known.clone()?;
+    let has_list = !idp.allowed_domains.is_empty() || !idp.allowed_orgs.is_empty();
+    if !has_list && !assignments.is_empty() && !assignments.iter().any(Assignment::admits) {
+        let message = "needs `allowedDomains`, `allowedOrgs`, or an entry of `assign` that says whom it lets in and gives them something: a \
+                       condition that names only the provider, or only `email_verified`, is met by everybody who has an account there";
+        cx.error(&read.at, message);
+    }
     let own = format!("{base}{CALLBACK}");
     if idp.redirect_uri.is_empty() {
         idp.redirect_uri = own.into();

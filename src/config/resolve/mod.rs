@@ -115,7 +115,7 @@ fn snapshot(
         let callers = (auth.names_callers(), !auth.issuers.known.is_empty());
         of_oauth = oauth::resolve(cx, proxy, &auth.oauth, callers, base.as_ref(), settings);
         if let Some(of_oauth) = &mut of_oauth {
-            of_oauth.idp = idp::resolve(cx, &auth.idp, &of_oauth.base);
+            of_oauth.idp = idp::resolve(cx, &auth.idp, &of_oauth.base, &auth.issuers.assignments);
         }
     }
     let (server_fields, servers, mut snapshot) = (server_fields?, servers?, settings?);

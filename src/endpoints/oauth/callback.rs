@@ -116,7 +116,14 @@ pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload
     let config = idp.config();
     let principal = Principal::Idp(format!("{}:{}", config.provider.name(), login.subject).into());
     // What is kept is what they are let in by from here on.
-    let claims = KeptClaims::of(&login.claims, config, &request.live.config.assignments).claims;
+    let assignments = &request.live.config.assignments;
+    let kept = KeptClaims::of(&login.claims, config, assignments);
+    if kept.loses_limit(assignments) {
+        let why =
+            IdpError::Refused("a limit of `assign` asks about more than is kept of somebody: 512 bytes");
+        return Ok(failed(browser, idp, why, Some((&principal, &login.display))));
+    }
+    let claims = kept.claims;
     if let Err(why) = request.live.admitted(&principal, &claims) {
         return Ok(failed(browser, idp, IdpError::Refused(why), Some((&principal, &login.display))));
     }

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::SystemTime};
 use serde_json::Value;
 
 use super::{
-    jwt::{FARTHEST, ID_TOKEN, Members, NOT_IN_ACCESS_TOKEN, NoTime, NotTaken},
+    jwt::{BOUND, FARTHEST, ID_TOKEN, Members, NOT_IN_ACCESS_TOKEN, NoTime, NotTaken},
     verified::VerifiedJwt,
 };
 use crate::config::Issuer;
@@ -55,13 +55,12 @@ impl Answer {
                 return Err(NotTaken::NotYet);
             }
         }
-        // A token that is bound to a key (RFC 8705, RFC 9449) is one for whoever proves to have that, which nobody does here.
         let is_bearer = match members.0.get("token_type") {
             None | Some(Value::Null) => true,
             Some(Value::String(of)) => BEARER.iter().any(|bearer| of.eq_ignore_ascii_case(bearer)),
             Some(_) => false,
         };
-        if !is_bearer || members.has("cnf") || is_one_of(members, &NOT_FOR_CALLS) {
+        if !is_bearer || members.has(BOUND) || is_one_of(members, &NOT_FOR_CALLS) {
             return Err(NotTaken::Type);
         }
         if NOT_IN_ACCESS_TOKEN.iter().any(|member| members.has(member)) || is_one_of(members, &ID_TOKEN) {

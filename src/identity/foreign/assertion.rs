@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     jwks::KeySet,
-    jwt::{NoTime, NotTaken, UnverifiedJwt},
+    jwt::{BOUND, NoTime, NotTaken, UnverifiedJwt},
     verified::VerifiedJwt,
 };
 use crate::config::Issuer;
@@ -143,6 +143,9 @@ impl<'a> IdJag<'a> {
         if issuer.tenant_id.as_deref().is_some_and(|tenant| text("tid") != Some(tenant)) {
             return Err(NotTaken::Tenant);
         }
+        if token.claims().contains_key(BOUND) {
+            return Err(NotTaken::Type);
+        }
         if text("client_id") != Some(client_id) {
             return Err(NotTaken::Client);
         }
@@ -168,7 +171,8 @@ impl<'a> IdJag<'a> {
         let token = VerifiedJwt {
             subject: token.subject(issuer)?.to_owned(),
             audiences,
-            scope: token.scope(issuer),
+            // Its own claim, whatever access tokens of the issuer call theirs: one that says nothing allows nothing.
+            scope: Some(VerifiedJwt::scope_of(token.claims(), "scope").unwrap_or_default()),
             expires: token.end()?,
             claims: token.into_claims(),
         };

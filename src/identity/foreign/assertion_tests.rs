@@ -231,6 +231,21 @@ fn an_issuer_says_for_whom_a_client_acts_and_at_which_place() {
     }
 }
 
+/// Where the issuer's access tokens have their scope, or that they have none, is another question.
+#[test]
+fn what_a_client_may_is_what_the_word_of_the_issuer_says_whatever_its_tokens_call_that() {
+    for scope_claim in [Some("scope"), Some("roles"), Some("scp"), None] {
+        let issuer = crate::config::Issuer { scope_claim: scope_claim.map(Into::into), ..issuer() };
+        for (scope, allowed) in [(json!("server:db"), vec!["server:db".to_owned()]), (Value::Null, vec![])] {
+            let claims = set(set(id_jag(), "scope", scope), "roles", json!(["mcp"]));
+            let text = signed(&header("oauth-id-jag+jwt"), &claims);
+            let taken =
+                IdJag::parse(&text).unwrap().verify(&issuer, &keys(&[&RSA]), "ops", GATE, now()).unwrap();
+            assert_eq!(taken.token.scope, Some(allowed), "{scope_claim:?} {claims}");
+        }
+    }
+}
+
 #[test]
 fn no_forged_word_of_an_issuer_is_taken() {
     const TYP: &str = "oauth-id-jag+jwt";
@@ -248,6 +263,7 @@ fn no_forged_word_of_an_issuer_is_taken() {
         (set(id_jag(), "resource", json!([PLACE, GATE])), NotTaken::Resource),
         (set(id_jag(), "resource", json!(1)), NotTaken::Resource),
         (set(id_jag(), "sub", json!("a\u{0}b")), NotTaken::Subject),
+        (set(id_jag(), "cnf", json!({ "jkt": "x" })), NotTaken::Type),
     ] {
         assert_eq!(vouches(&signed(&header(TYP), &claims)), Err(Some(why)), "{claims}");
     }

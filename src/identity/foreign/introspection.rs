@@ -364,8 +364,8 @@ impl Introspector {
                 Err(NotConfirmed::NotTaken(why))
             }
             Err(NotConfirmed::Unsaid(why)) => {
-                // What it does not say of one token, it may say of another.
-                if matches!(why, Unsaid::NoAnswer(NotFetched::Unreachable | NotFetched::Timeout)) {
+                // What it does not say of one token, in time or at all, it may say of another: only a host that is not there says nothing.
+                if matches!(why, Unsaid::NoAnswer(NotFetched::Unreachable)) {
                     state.paused = Some((now + PAUSE, why));
                 }
                 Err(NotConfirmed::Unsaid(why))

@@ -32,6 +32,9 @@ pub(super) const NOT_IN_ACCESS_TOKEN: [&str; 5] = ["nonce", "at_hash", "c_hash",
 /// The same, as Keycloak and Amazon Cognito say it.
 pub(super) const ID_TOKEN: [(&str, &str); 2] = [("typ", "ID"), ("token_use", "id")];
 
+/// What a token has that is bound to a key (RFC 7800, RFC 8705, RFC 9449): it is for whoever proves to have that, which nobody does here.
+pub(super) const BOUND: &str = "cnf";
+
 /// For how many a token may be: each costs memory as long as it is known.
 const MOST_AUDIENCES: usize = 64;
 /// Farther than any clock goes.
@@ -236,6 +239,9 @@ impl<'a> UnverifiedJwt<'a> {
         if self.issuer() != Some(&issuer.issuer) {
             return Err(NotTaken::Issuer);
         }
+        if self.claims.has(BOUND) {
+            return Err(NotTaken::Type);
+        }
         if NOT_IN_ACCESS_TOKEN.iter().any(|claim| self.claims.has(claim))
             || ID_TOKEN.iter().any(|(claim, value)| self.claims.text(claim) == Some(value))
         {
@@ -330,11 +336,6 @@ impl<'a> UnverifiedJwt<'a> {
     /// Who it is about.
     pub(super) fn subject(&self, issuer: &Issuer) -> Result<&str, NotTaken> {
         self.claims.subject(issuer)
-    }
-
-    /// The words of its scope.
-    pub(super) fn scope(&self, issuer: &Issuer) -> Option<Vec<String>> {
-        self.claims.scope(issuer)
     }
 
     pub(super) fn end(&self) -> Result<SystemTime, NotTaken> {

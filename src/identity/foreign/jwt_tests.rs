@@ -390,6 +390,7 @@ fn forged() -> Vec<(&'static str, String, NotTaken)> {
         ("nbf null", raw_claim("nbf", "null"), No::NotYet),
         ("iat to come", claim("iat", json!(NOW + 31)), No::NotYet),
         ("iat before all time", claim("iat", json!(-1)), No::NotYet),
+        ("bound to a key", claim("cnf", json!({ "jkt": "x" })), No::Type),
         ("an ID token with nonce", claim("nonce", json!("n")), No::IdToken),
         ("an ID token with at_hash", claim("at_hash", json!("n")), No::IdToken),
         ("an ID token with c_hash", claim("c_hash", json!("n")), No::IdToken),

@@ -8,6 +8,8 @@ const EMAIL: &str = Condition::EMAIL[0];
 const EMAIL_VERIFIED: &str = Condition::EMAIL[1];
 /// Who is shown may be so long, in characters.
 const LONGEST_DISPLAY: usize = 128;
+/// The same in bytes.
+const MOST_DISPLAY_BYTES: usize = 320;
 
 /// All claims of somebody: those of the ID token, and those of userinfo where it has none. The address and whether it is verified are of
 /// one of the two.
@@ -60,9 +62,15 @@ pub(super) fn with_verified_address(
 /// How somebody is called.
 pub(super) fn display(claims: &Map<String, Value>, subject: &str) -> String {
     let is_shown = |text: &&str| !text.trim().is_empty() && !text.contains(char::is_control);
-    let names = [EMAIL, "login", "preferred_username"];
-    let name = names.iter().filter_map(|name| claims.get(*name)).filter_map(Value::as_str).find(is_shown);
-    name.unwrap_or(subject).chars().take(LONGEST_DISPLAY).collect()
+    let texts =
+        |names: &'static [&str]| names.iter().filter_map(|name| claims.get(*name)).filter_map(Value::as_str);
+    // Anybody may call themselves what they like. What looks like an address is shown if it is known to be theirs.
+    let own = texts(&["login", "preferred_username"]).filter(|name| !name.contains('@'));
+    let name = texts(&[EMAIL]).chain(own).find(is_shown);
+    let mut shown: String = name.unwrap_or(subject).chars().take(LONGEST_DISPLAY).collect();
+    // What is kept of a name is counted in bytes.
+    shown.truncate(shown.floor_char_boundary(MOST_DISPLAY_BYTES));
+    shown
 }
 
 /// What is kept of claims.
@@ -119,6 +127,12 @@ impl KeptClaims {
         kept
     }
 
+    /// Whether a limit of `assignments` hangs on something that did not fit: without it, somebody might have more.
+    pub fn loses_limit(&self, assignments: &[Assignment]) -> bool {
+        let limits = assignments.iter().filter(|of| of.limits.servers.is_some() || of.limits.tags.is_some());
+        limits.flat_map(|of| of.condition.claims()).any(|claim| self.dropped.iter().any(|name| name == claim))
+    }
+
     fn keep(&mut self, used: &mut usize, name: &str, value: &Value) {
         let bytes = in_json(&name.into()) + in_json(value) + ":,".len();
         if *used + bytes <= Self::LONGEST {
@@ -166,6 +180,36 @@ mod tests {
     fn asks_for(claim: &str, has: &str) -> Assignment {
         let condition = Condition { claim: Some((claim.into(), has.into())), ..Condition::default() };
         Assignment { condition, roles: Vec::new(), limits: CallerLimits::default() }
+    }
+
+    #[test]
+    fn a_limit_that_hangs_on_what_does_not_fit_is_not_lost_unnoticed() {
+        let groups: Vec<_> = (0..30).map(|n| format!("00000000-0000-0000-0000-0000000000{n:02}")).collect();
+        let claims = object(json!({ "groups": groups }));
+        let all: Vec<_> = groups.iter().map(|group| asks_for("groups", group)).collect();
+        let config = config(IdpProvider::Oidc);
+        let kept = KeptClaims::of(&claims, &config, &all);
+        assert_eq!(kept.dropped, ["groups"]);
+        assert!(!kept.loses_limit(&all), "who has less roles has no more");
+        let limit = CallerLimits { servers: Some(vec!["db".into()]), tags: None };
+        let limited = Assignment { limits: limit, ..asks_for("groups", "contractors") };
+        assert!(kept.loses_limit(&[all, vec![limited.clone()]].concat()));
+        let few = KeptClaims::of(
+            &object(json!({ "groups": ["contractors"] })),
+            &config,
+            std::slice::from_ref(&limited),
+        );
+        assert!(!few.loses_limit(&[limited]));
+    }
+
+    #[test]
+    fn what_looks_like_an_address_is_shown_if_it_is_theirs_and_nothing_is_longer_than_can_be_kept() {
+        let shown = |claims: Value| display(&object(claims), "u1");
+        assert_eq!(shown(json!({ "email": "a@corp.example", "login": "a" })), "a@corp.example");
+        assert_eq!(shown(json!({ "preferred_username": "ceo@corp.example" })), "u1");
+        assert_eq!(shown(json!({ "preferred_username": "alice" })), "alice");
+        let long = shown(json!({ "preferred_username": "\u{20ac}".repeat(200) }));
+        assert!(long.len() <= MOST_DISPLAY_BYTES && long.len() > MOST_DISPLAY_BYTES - 3, "{}", long.len());
     }
 
     fn object(value: Value) -> Map<String, Value> {

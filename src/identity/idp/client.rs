@@ -305,9 +305,6 @@ impl Idp {
         let answer = self.asking.ask(url, ask, LONGEST).await?;
         match answer.status {
             StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(IdpError::Refused("the provider says nothing of the person any more"));
-            }
             _ => return Err(IdpError::Broken("userinfo refuses, and the gateway does not know why")),
         }
         let claims: Map<String, Value> =

@@ -62,7 +62,7 @@ impl Live {
         config.admits(claims)?;
         let said = Said { claims, by: config.provider.name(), gives_addresses: false };
         let assignments = &self.config.assignments;
-        let meets_one = || assignments.iter().any(|of| said.meets(&of.condition));
+        let meets_one = || assignments.iter().any(|of| of.admits() && said.meets(&of.condition));
         if config.allowed_domains.is_empty() && config.allowed_orgs.is_empty() && !meets_one() {
             return Err("they meet no condition of `assign`, which alone says who may come");
         }
