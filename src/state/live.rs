@@ -5,6 +5,7 @@ mod loss;
 mod machines;
 mod own_tokens;
 mod people;
+mod token_sources;
 
 use std::{
     cell::RefCell,
@@ -20,8 +21,8 @@ use parking_lot::Mutex;
 use prometheus::IntCounter;
 use sha2::{Digest as _, Sha256};
 
-use self::machines::GoneSources;
-pub use self::machines::TokenSource;
+use self::token_sources::GoneSources;
+pub use self::token_sources::TokenSource;
 
 use crate::{
     clock::Clock,
@@ -282,7 +283,11 @@ impl Live {
             introspectors,
             seen_foreign: previous.map(|live| Arc::clone(&live.seen_foreign)).unwrap_or_default(),
             client_keys,
-            gone_sources: GoneSources::after(previous, &snapshot, clock.now()),
+            gone_sources: GoneSources::after(
+                previous.map(|live| (&live.gone_sources, &*live.config)),
+                &snapshot,
+                clock.now(),
+            ),
             asked_claims,
             config: snapshot,
             issuer_source,

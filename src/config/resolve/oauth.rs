@@ -10,8 +10,7 @@ use crate::config::{
     report::problem::Location,
     resolve::{
         bind::{self, BaseUrl},
-        callers::{KnownNames, NO_SCOPE, is_scope},
-        clients,
+        callers::{NO_SCOPE, is_scope},
     },
     snapshot::{HostPattern, Snapshot},
 };
@@ -78,15 +77,15 @@ pub(super) fn is_on(auth: &Fields<'_>, is_ours: bool) -> bool {
     is_ours && kind.is_some_and(|kind| kind.eq_ignore_ascii_case("oauth"))
 }
 
-/// Reads the keys, whatever the kind is. `is_ours`: whether it is one that there is. `servers`: the names of the servers; what tags
-/// leave to callers goes into `tag_limits`.
+/// Reads the keys, whatever the kind is, but for clients. `is_ours`: whether it is one that there is. `redirect_schemes`, `clients` and
+/// `id_jag`: what those keys say.
 pub(super) fn read(
     cx: &mut Context<'_>,
     auth: &Fields<'_>,
     is_ours: bool,
-    issuers: &KnownNames,
-    servers: &[&str],
-    tag_limits: &mut Vec<(Location, Vec<String>)>,
+    redirect_schemes: Vec<String>,
+    clients: Vec<OauthClient>,
+    id_jag: Vec<(Arc<str>, Arc<str>)>,
 ) -> ReadOauth {
     let is_on = is_on(auth, is_ours);
     if is_ours && !is_on {
@@ -98,10 +97,7 @@ pub(super) fn read(
         }
     }
     let issuer = auth.text(cx, "issuer").and_then(|text| Some((issuer(cx, &text)?, text)));
-    let schemes = redirect_schemes(cx, auth);
     let duration = |cx: &mut Context<'_>, name, default| auth.duration(cx, name).unwrap_or(default);
-    let clients = clients::read(cx, auth, &schemes, servers, tag_limits);
-    let id_jag = clients::id_jag(cx, auth, &clients, issuers);
     let config = OauthConfig {
         base: Arc::default(),
         issuer: Arc::default(),
@@ -121,7 +117,7 @@ pub(super) fn read(
         clients,
         id_jag,
         idp: None,
-        redirect_schemes: schemes,
+        redirect_schemes,
     };
     if config.advertise_tags && !config.offers_tags {
         let message = "has no effect beside `\"scopeValidation\": false`, by which tags are not offered; remove one of them";
@@ -283,7 +279,8 @@ pub(super) fn scopes(cx: &mut Context<'_>, fields: &Fields<'_>, name: &str) -> O
     Some(scopes)
 }
 
-fn redirect_schemes(cx: &mut Context<'_>, auth: &Fields<'_>) -> Vec<String> {
+/// `redirectSchemes`: what stands before the colon of redirects to programs.
+pub(super) fn redirect_schemes(cx: &mut Context<'_>, auth: &Fields<'_>) -> Vec<String> {
     /// What a browser would do something else with than to open a program.
     const OTHERS: [&str; 12] = [
         "http",

@@ -20,6 +20,7 @@ use crate::config::{
     report::{foreign, problem::Location, shown},
     resolve::{
         callers::{KnownNames, caller_limits, words},
+        clients,
         idp::{self, ReadIdp},
         issuers::{self, ReadIssuers},
         oauth::{self, ReadOauth},
@@ -143,8 +144,10 @@ pub(crate) fn resolve(cx: &mut Context<'_>, node: Option<&Node<'_>>, servers: &[
     auth.idp = idp::read(cx, &fields, oauth::is_on(&fields, is_ours));
     auth.issuers = issuers::read(cx, &fields, &auth.idp, servers, &mut auth.tag_limits);
     schemes::warn(cx, &fields, on, auth.token_names.all.as_deref().unwrap_or_default());
-    let issuers = &auth.issuers.names;
-    auth.oauth = oauth::read(cx, &fields, is_ours, issuers, servers, &mut auth.tag_limits);
+    let redirect_schemes = oauth::redirect_schemes(cx, &fields);
+    let clients = clients::read(cx, &fields, &redirect_schemes, servers, &mut auth.tag_limits);
+    let id_jag = clients::id_jag(cx, &fields, &clients, &auth.issuers.names);
+    auth.oauth = oauth::read(cx, &fields, is_ours, redirect_schemes, clients, id_jag);
     auth.login_terms = fields.object(cx, "sessions").map(|sessions| {
         if !fields.has("users") {
             cx.notice(

@@ -3,18 +3,21 @@
 //!
 //! No grant is kept and no refresh token given: the client comes again. So nothing that comes here fills a place that others need.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::{
+    browser::no_key,
     client_proof::{Proved, failed, used},
     form::Form,
     places::{self, LONGEST_SCOPE},
     refusal::{Refusal, answer as json_answer},
     request::OauthRequest,
-    token::{no_key, seconds},
 };
 use crate::{
     body::Payload,
@@ -198,4 +201,9 @@ fn token(request: &OauthRequest<'_>, given: Given<'_>) -> Result<Response<Payloa
             "scope": &*claims.scope,
         }),
     ))
+}
+
+/// To the nearest second, since some time has passed since it was given.
+pub(super) fn seconds(end: SystemTime, now: SystemTime) -> u64 {
+    (end.duration_since(now).unwrap_or_default() + Duration::from_millis(500)).as_secs()
 }

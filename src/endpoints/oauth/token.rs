@@ -1,19 +1,18 @@
 //! `/token`: a client gets tokens for a code, or for a refresh token (RFC 6749 §4.1.3 and §6, RFC 7636, RFC 8707), or without a user
 //! that allows it anything, see [`super::machine`].
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{Response, StatusCode};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    browser::no_key,
     client_proof::{LetIn, Proved, failed, proved},
     form::Form,
-    machine, places,
+    machine::{self, seconds},
+    places,
     refusal::{Refusal, answer as json_answer},
     request::OauthRequest,
 };
@@ -314,15 +313,6 @@ fn tokens(request: &OauthRequest<'_>, given: &Given, may_refresh: bool) -> Resul
         body["refresh_token"] = issued.refresh_token.expose().into();
     }
     Ok(json_answer(StatusCode::OK, &body))
-}
-
-/// To the nearest second, since some time has passed since it was given.
-pub(super) fn seconds(end: SystemTime, now: SystemTime) -> u64 {
-    (end.duration_since(now).unwrap_or_default() + Duration::from_millis(500)).as_secs()
-}
-
-pub(super) fn no_key(_: NoKey) -> Error {
-    ErrorKind::Internal.with_cause("the system gives no random numbers, or the cryptography fails")
 }
 
 #[cfg(test)]

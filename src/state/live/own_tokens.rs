@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use super::{Live, TokenSource};
+use super::{Live, token_sources::TokenSource};
 use crate::{
     identity::{
         Allowed, Caller, Identity, Principal, Proof, Standing,
