@@ -41,6 +41,7 @@ impl Standstill {
         let noted: Arc<Mutex<Duration>> = Arc::clone(&longest);
         tokio::spawn(async move {
             while Arc::strong_count(&noted) > 1 {
+                // Real time: it is what the machine takes.
                 let began = Instant::now();
                 pause().await;
                 let mut longest = noted.lock().unwrap();
