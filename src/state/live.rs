@@ -267,7 +267,12 @@ impl Live {
         let introspector_of = |issuer: &Arc<Issuer>| {
             let mut before = previous.into_iter().flat_map(|live| &live.introspectors);
             let kept = before.find(|of| of.is_same(issuer, &asked_claims)).cloned();
-            let new = || Introspector::new(issuer, &asked_claims, &issuer_source, clock).map(Arc::new);
+            let of_before = previous.into_iter().flat_map(|live| &live.introspectors);
+            let mut of_before = of_before.filter(|of| of.issuer().issuer == issuer.issuer);
+            let new = || {
+                let before = of_before.next().map(Arc::as_ref);
+                Introspector::new(issuer, &asked_claims, &issuer_source, clock, before).map(Arc::new)
+            };
             kept.or_else(new)
         };
         let introspectors = snapshot.issuers.iter().filter_map(introspector_of).collect();
@@ -370,7 +375,7 @@ impl Live {
             }
             // Whether a secret is that of a name, or of a tenant, is not for an issuer to say.
             (None, Ok(Presented { claim: Claim::AnyToken, .. })) => match foreign {
-                Some(digest) => return self.by_foreign(token, digest, opened, may_ask),
+                Some(digest) => return self.by_foreign((token, digest, address), opened, may_ask),
                 None => Err(ErrorKind::InvalidToken.into()),
             },
             _ => Err(ErrorKind::InvalidToken.into()),

@@ -5,7 +5,7 @@
 //! so that what is sent again costs the issuer nothing. One question about a token is on its way at a time, whoever wants to know.
 //!
 //! Whoever sends tokens that nobody knows has the issuer asked at a rate that it can bear, and takes nothing of that from those whose
-//! token was good when it was last asked about.
+//! token was good when it was last asked about, nor from those of another address.
 //!
 //! The token itself is kept as long as it may have to be asked about, since there is no other way to ask.
 
@@ -37,14 +37,14 @@ use crate::{
     clock::Clock,
     config::{Introspection, Issuer},
     identity::token_digest::TokenDigest,
-    ledger::{Rate, RateMeter},
+    ledger::{AddressBlock, Rate, RateMeter},
 };
 
 /// How long a question may take.
 const MOST_TIME: Duration = Duration::from_secs(5);
 /// How long a no is kept.
 const REFUSED: Duration = Duration::from_secs(10);
-/// How long nothing is asked once the issuer did not answer.
+/// How long nothing is asked once the issuer could not be reached, and not about one token once nothing came of a question about it.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long nothing is asked again about the token of something that runs, once it was asked about.
 const RETRY: Duration = Duration::from_secs(5);
@@ -52,8 +52,12 @@ const RETRY: Duration = Duration::from_secs(5);
 const UNSURE: Duration = Duration::from_secs(5 * 60);
 /// Tokens that nobody knows: how often one is asked about.
 const NEW_TOKENS: Rate = Rate { count: 50, per: Duration::from_secs(1) };
-/// Questions on their way at a time, and those of them about tokens that nobody knows.
-const MOST_ASKED: (usize, usize) = (64, 32);
+/// The same of one address.
+const NEW_TOKENS_OF_ONE: Rate = Rate { count: 10, per: Duration::from_secs(1) };
+/// Questions on their way at a time, those of them about tokens that nobody knows, and of these those of one address.
+const MOST_ASKED: (usize, usize, usize) = (64, 32, 8);
+/// Addresses of which it is known how many tokens they sent that nobody knew.
+const MOST_ADDRESSES: usize = 4096;
 
 /// Asks one issuer.
 pub struct Introspector {
@@ -128,6 +132,8 @@ pub struct AskedToken {
     pub token: Zeroizing<Vec<u8>>,
     /// What it says itself, if it is a JWT that is good but for what its issuer says.
     pub jwt: Option<VerifiedJwt>,
+    /// Who sends it; nobody, where it is asked about for the sake of what runs.
+    pub from: Option<AddressBlock>,
 }
 
 #[derive(Default)]
@@ -136,10 +142,23 @@ struct State {
     good: Recent<Arc<Verdict>>,
     /// What was not, why, and until when it is not asked about again.
     bad: Recent<(SystemTime, NotTaken)>,
-    /// Questions on their way, what comes of each, and whether it is about a token that nobody knows.
-    running: HashMap<TokenDigest, (watch::Receiver<Option<Outcome>>, bool)>,
+    /// What was good before a reload that changed how the issuer is asked.
+    seen: Recent<()>,
+    /// Of what nobody could say anything, why, and until when it is not asked about again.
+    unsaid: Recent<(SystemTime, Unsaid)>,
+    /// Questions on their way, and what comes of each.
+    running: HashMap<TokenDigest, Running>,
+    /// How many tokens that nobody knew addresses sent.
+    addresses: HashMap<AddressBlock, RateMeter>,
     /// Nothing is asked until then, and why.
     paused: Option<(SystemTime, Unsaid)>,
+}
+
+/// A question on its way.
+struct Running {
+    outcome: watch::Receiver<Option<Outcome>>,
+    is_new: bool,
+    from: Option<AddressBlock>,
 }
 
 /// Whose turn it is.
@@ -157,15 +176,30 @@ impl Introspector {
         members: &Arc<BTreeSet<String>>,
         source: &Arc<dyn Source>,
         clock: &Arc<Clock>,
+        before: Option<&Self>,
     ) -> Option<Self> {
-        issuer.introspection.is_some().then(|| Self {
+        let introspection = issuer.introspection.as_ref()?;
+        let is_same_place = |before: &&Self| {
+            let asked = before.issuer.introspection.as_ref();
+            before.issuer.issuer == issuer.issuer && asked.is_some_and(|of| of.url == introspection.url)
+        };
+        let seen = before.filter(is_same_place).map(Self::seen).unwrap_or_default();
+        Some(Self {
             issuer: Arc::clone(issuer),
             members: Arc::clone(members),
             source: Arc::clone(source),
             clock: Arc::clone(clock),
             new_tokens: RateMeter::default(),
-            state: Mutex::default(),
+            state: Mutex::new(State { seen, ..State::default() }),
         })
+    }
+
+    /// Those that were good when they were last asked about.
+    fn seen(&self) -> Recent<()> {
+        let state = self.state.lock();
+        let mut seen = Recent::default();
+        state.seen.digests().chain(state.good.digests()).for_each(|digest| seen.insert(*digest, ()));
+        seen
     }
 
     /// Whether a reload left all of it as it was.
@@ -212,11 +246,11 @@ impl Introspector {
         if let Some(known) = state.known(&asked.digest, now, self.issuer.leeway) {
             return Turn::Known(known);
         }
-        if let Some((outcome, _)) = state.running.get(&asked.digest) {
-            return Turn::Wait(outcome.clone());
+        if let Some(running) = state.running.get(&asked.digest) {
+            return Turn::Wait(running.outcome.clone());
         }
-        let is_new = state.good.get(&asked.digest).is_none();
-        if let Err(why) = self.may_begin(&state, is_new, now) {
+        let is_new = state.good.get(&asked.digest).is_none() && state.seen.get(&asked.digest).is_none();
+        if let Err(why) = self.may_begin(&mut state, is_new, asked.from, now) {
             return Turn::Known(Err(NotConfirmed::Unsaid(why)));
         }
         let (question, outcome) = self.begin(&mut state, asked.clone(), is_new, None);
@@ -226,21 +260,32 @@ impl Introspector {
     }
 
     /// Whether one more question may be on its way.
-    fn may_begin(&self, state: &State, is_new: bool, now: SystemTime) -> Result<(), Unsaid> {
+    fn may_begin(
+        &self,
+        state: &mut State,
+        is_new: bool,
+        from: Option<AddressBlock>,
+        now: SystemTime,
+    ) -> Result<(), Unsaid> {
         if let Some((until, why)) = state.paused
             && now < until
         {
             return Err(why);
         }
-        let new = || state.running.values().filter(|(_, is_new)| *is_new).count();
-        if state.running.len() >= MOST_ASKED.0 || is_new && new() >= MOST_ASKED.1 {
+        let is_full = state.running.len() >= MOST_ASKED.0;
+        if !is_new || is_full {
+            return if is_full { Err(Unsaid::TooMany) } else { Ok(()) };
+        }
+        let new = || state.running.values().filter(|running| running.is_new);
+        let of_one = || from.map_or(0, |from| new().filter(|running| running.from == Some(from)).count());
+        if new().count() >= MOST_ASKED.1 || of_one() >= MOST_ASKED.2 {
             return Err(Unsaid::TooMany);
         }
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        match is_new && self.new_tokens.take(NEW_TOKENS, since).is_err() {
-            true => Err(Unsaid::TooMany),
-            false => Ok(()),
-        }
+        // What one address has too much of takes nothing of what there is for all.
+        let may = from.is_none_or(|from| state.takes(from, since))
+            && self.new_tokens.take(NEW_TOKENS, since).is_ok();
+        if may { Ok(()) } else { Err(Unsaid::TooMany) }
     }
 
     /// A question that is on its way from now on. `again`: what was said before of a token by which something runs.
@@ -252,7 +297,7 @@ impl Introspector {
         again: Option<Arc<Verdict>>,
     ) -> (Question, watch::Receiver<Option<Outcome>>) {
         let (outcome, comes) = watch::channel(None);
-        state.running.insert(asked.digest, (comes.clone(), is_new));
+        state.running.insert(asked.digest, Running { outcome: comes.clone(), is_new, from: asked.from });
         (Question { of: Arc::clone(self), asked, again, outcome }, comes)
     }
 
@@ -271,15 +316,16 @@ impl Introspector {
             // Somebody asked by another request of the same token.
             match known {
                 Ok(other) if other.said.is_same(&verdict.said) => verdict.renew(other.good_until()),
+                Err(NotConfirmed::Unsaid(_)) => {}
                 _ => verdict.revoke(),
             }
             return;
         }
         let is_asked = state.running.contains_key(&verdict.digest);
-        if !is_asked && self.may_begin(&state, false, now).is_ok() {
+        if !is_asked && self.may_begin(&mut state, false, None, now).is_ok() {
             verdict.not_again_before.store(millis(now + RETRY), Ordering::Relaxed);
             let jwt = verdict.is_jwt.then(|| verdict.said.clone());
-            let asked = AskedToken { digest: verdict.digest, token: verdict.token.clone(), jwt };
+            let asked = AskedToken { digest: verdict.digest, token: verdict.token.clone(), jwt, from: None };
             let (question, _) = self.begin(&mut state, asked, false, Some(Arc::clone(verdict)));
             drop(state);
             spawn_local(question.run());
@@ -354,6 +400,7 @@ impl Introspector {
                     })
                 });
                 state.bad.remove(&asked.digest);
+                state.unsaid.remove(&asked.digest);
                 state.good.insert(asked.digest, Arc::clone(&verdict));
                 Ok(verdict)
             }
@@ -368,6 +415,7 @@ impl Introspector {
                 if matches!(why, Unsaid::NoAnswer(NotFetched::Unreachable)) {
                     state.paused = Some((now + PAUSE, why));
                 }
+                state.unsaid.insert(asked.digest, (now + PAUSE, why));
                 Err(NotConfirmed::Unsaid(why))
             }
         }
@@ -395,7 +443,20 @@ impl State {
             return Some(Err(NotConfirmed::NotTaken(*why)));
         }
         let is_good = |verdict: &&Arc<Verdict>| verdict.is_good(now) && verdict.said.expires + leeway > now;
-        self.good.get(digest).filter(is_good).map(|verdict| Ok(Arc::clone(verdict)))
+        let good = self.good.get(digest).filter(is_good).map(|verdict| Ok(Arc::clone(verdict)));
+        let unsaid = || self.unsaid.get(digest).filter(|(until, _)| now < *until);
+        good.or_else(|| unsaid().map(|(_, why)| Err(NotConfirmed::Unsaid(*why))))
+    }
+
+    /// Whether one more token that nobody knows may come from this address.
+    fn takes(&mut self, from: AddressBlock, since: Duration) -> bool {
+        if self.addresses.len() >= MOST_ADDRESSES && !self.addresses.contains_key(&from) {
+            self.addresses.retain(|_, meter| !meter.is_over(since));
+            if self.addresses.len() >= MOST_ADDRESSES {
+                return true;
+            }
+        }
+        self.addresses.entry(from).or_default().take(NEW_TOKENS_OF_ONE, since).is_ok()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,6 +32,7 @@ use crate::{
     clock::Clock,
     config::{Introspection, Issuer},
     identity::token_digest::TokenDigest,
+    ledger::AddressBlock,
     secret::Secret,
 };
 
@@ -98,7 +100,7 @@ fn played() -> Played {
     let clock = Arc::new(Clock::by(move || at(of_clock.load(Ordering::Relaxed))));
     let members = Arc::new(BTreeSet::from(["groups".to_owned()]));
     let source = Arc::clone(&host) as Arc<dyn Source>;
-    let introspector = Introspector::new(&asked_issuer(None), &members, &source, &clock).unwrap();
+    let introspector = Introspector::new(&asked_issuer(None), &members, &source, &clock, None).unwrap();
     let played = Played { introspector: Arc::new(introspector), host, passed };
     played.says(json!({}));
     played
@@ -106,7 +108,7 @@ fn played() -> Played {
 
 fn token(token: &str) -> AskedToken {
     let digest = TokenDigest::of(token.as_bytes());
-    AskedToken { digest, token: Zeroizing::new(token.as_bytes().to_vec()), jwt: None }
+    AskedToken { digest, token: Zeroizing::new(token.as_bytes().to_vec()), jwt: None, from: None }
 }
 
 impl Played {
@@ -222,7 +224,8 @@ async fn an_issuer_that_does_not_answer_says_nothing_of_any_token() {
         (200, r#"{"active":true,"active":false}"#, Unsaid::Unreadable),
     ] {
         played.answers(status, body);
-        assert_eq!(played.ask("a").await, Err(NotConfirmed::Unsaid(why)), "{status} {body}");
+        let of_another = format!("{status}-{}", body.len());
+        assert_eq!(played.ask(&of_another).await, Err(NotConfirmed::Unsaid(why)), "{status} {body}");
     }
     played.says(json!({}));
     assert_eq!(played.ask("a").await, Ok("u1".into()), "at once");
@@ -266,6 +269,85 @@ async fn tokens_that_nobody_knows_are_asked_about_at_a_rate_that_the_issuer_can_
         yield_now().await;
     }
     assert_eq!(played.asked(), before + 1 + 32);
+}
+
+#[tokio::test(flavor = "local")]
+async fn one_address_takes_no_more_of_the_questions_than_its_part() {
+    let played = Arc::new(played());
+    let from = |octet: u8| Some(AddressBlock::from(IpAddr::from([192, 0, 2, octet])));
+    let ask = |text: String, octet: u8| {
+        let asked = AskedToken { from: from(octet), ..token(&text) };
+        let played = Arc::clone(&played);
+        async move { played.introspector.ask(&asked).await.map(|verdict| verdict.said().subject.clone()) }
+    };
+    // As it fails to say anything of them, nobody counts them.
+    played.answers(403, "{}");
+    for n in 0..100 {
+        let found = ask(format!("garbage-{n}"), 1).await;
+        assert_eq!(found, if n < 10 { Err(NotConfirmed::Unsaid(Unsaid::Refused)) } else { TOO_MANY }, "{n}");
+    }
+    assert_eq!(played.asked(), 10);
+    played.says(json!({}));
+    assert_eq!(ask("good".into(), 2).await, Ok("u1".into()));
+    // Nor does it have all places of those that take long.
+    played.wait(1);
+    played.host.is_held.send_replace(true);
+    for n in 0..10 {
+        spawn_local(ask(format!("slow-{n}"), 1));
+    }
+    let other = spawn_local(ask("other".into(), 2));
+    for _ in 0..10 {
+        yield_now().await;
+    }
+    assert_eq!(played.asked(), 11 + 8 + 1);
+    played.host.is_held.send_replace(false);
+    assert_eq!(other.await.unwrap(), Ok("u1".into()));
+}
+
+#[tokio::test(flavor = "local")]
+async fn an_issuer_that_fails_is_not_asked_at_each_request() {
+    let played = played();
+    assert_eq!(played.ask("known").await, Ok("u1".into()));
+    played.wait(30);
+    played.answers(400, "{}");
+    for _ in 0..100 {
+        assert_eq!(played.ask("known").await, Err(NotConfirmed::Unsaid(Unsaid::Refused)));
+    }
+    assert_eq!(played.asked(), 2);
+    // What it does not say of one token, it says of another.
+    *played.host.answer.lock() = Err(NotFetched::Timeout);
+    assert_eq!(played.ask("slow").await, Err(NotConfirmed::Unsaid(Unsaid::NoAnswer(NotFetched::Timeout))));
+    played.says(json!({}));
+    assert_eq!(played.ask("other").await, Ok("u1".into()));
+    played.wait(1);
+    assert_eq!(played.ask("known").await, Ok("u1".into()));
+}
+
+#[tokio::test(flavor = "local")]
+async fn who_was_let_in_before_a_reload_is_no_stranger_after_it() {
+    let played = played();
+    for n in 0..40 {
+        assert_eq!(played.ask(&format!("good-{n}")).await, Ok("u1".into()));
+    }
+    let (members, host) =
+        (Arc::new(BTreeSet::from(["team".to_owned()])), Arc::clone(&played.host) as Arc<dyn Source>);
+    let before = &*played.introspector;
+    let passed = Arc::clone(&played.passed);
+    let clock = Arc::new(Clock::by(move || at(passed.load(Ordering::Relaxed))));
+    let after = Introspector::new(before.issuer(), &members, &host, &clock, Some(before));
+    let after = Played {
+        introspector: Arc::new(after.unwrap()),
+        host: played.host.clone(),
+        passed: played.passed.clone(),
+    };
+    let strangers: Vec<_> = (0..60).map(|n| format!("garbage-{n}")).collect();
+    for stranger in &strangers {
+        let _ = after.ask(stranger).await;
+    }
+    assert_eq!(after.ask("one more").await, TOO_MANY);
+    for n in 0..40 {
+        assert_eq!(after.ask(&format!("good-{n}")).await, Ok("u1".into()), "{n}");
+    }
 }
 
 #[tokio::test(flavor = "local")]
@@ -374,7 +456,7 @@ async fn of_a_jwt_the_issuer_says_only_whether_it_is_still_good() {
 fn no_token_of_the_gateway_and_none_of_another_issuer_is_sent_to_an_issuer() {
     let clock = Arc::new(Clock::default());
     let (members, host) = (Arc::default(), played().host as Arc<dyn Source>);
-    let of = |prefix| Introspector::new(&asked_issuer(prefix), &members, &host, &clock).unwrap();
+    let of = |prefix| Introspector::new(&asked_issuer(prefix), &members, &host, &clock, None).unwrap();
     let (any, own) = (of(None), of(Some("corp_")));
     for good in ["a", "corp_x", "2YotnFZFEjr1zCsicMWpAA==", "eyJ.a.b.c.d", "sg-a", "sgA_x", "asg_"] {
         assert!(any.may_have(good.as_bytes()), "{good}");
@@ -388,5 +470,8 @@ fn no_token_of_the_gateway_and_none_of_another_issuer_is_sent_to_an_issuer() {
         assert!(!any.may_have(bad.as_bytes()), "{bad}");
     }
     assert!(!any.may_have((longest + "a").as_bytes()));
-    assert!(Introspector::new(&Arc::new(issuer()), &members, &host, &clock).is_none(), "nobody is asked");
+    assert!(
+        Introspector::new(&Arc::new(issuer()), &members, &host, &clock, None).is_none(),
+        "nobody is asked"
+    );
 }

@@ -25,6 +25,11 @@ impl<T> Recent<T> {
         self.younger.get(digest).or_else(|| self.older.get(digest))
     }
 
+    /// Of which something was seen, what was seen last at the end.
+    pub fn digests(&self) -> impl Iterator<Item = &TokenDigest> {
+        self.older.keys().chain(self.younger.keys())
+    }
+
     /// Now this was.
     pub fn insert(&mut self, digest: TokenDigest, value: T) {
         if self.younger.len() >= MOST {

@@ -67,10 +67,14 @@ pub(super) fn display(claims: &Map<String, Value>, subject: &str) -> String {
     // Anybody may call themselves what they like. What looks like an address is shown if it is known to be theirs.
     let own = texts(&["login", "preferred_username"]).filter(|name| !name.contains('@'));
     let name = texts(&[EMAIL]).chain(own).find(is_shown);
-    let mut shown: String = name.unwrap_or(subject).chars().take(LONGEST_DISPLAY).collect();
     // What is kept of a name is counted in bytes.
-    shown.truncate(shown.floor_char_boundary(MOST_DISPLAY_BYTES));
-    shown
+    let fits = |&(at, letter): &(usize, char)| at + letter.len_utf8() <= MOST_DISPLAY_BYTES;
+    name.unwrap_or(subject)
+        .char_indices()
+        .take(LONGEST_DISPLAY)
+        .take_while(fits)
+        .map(|(_, letter)| letter)
+        .collect()
 }
 
 /// What is kept of claims.

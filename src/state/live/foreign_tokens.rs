@@ -20,8 +20,11 @@ use crate::{
         token_digest::TokenDigest,
         verifier::{Found, Identified},
     },
-    ledger::OwnerName,
+    ledger::{AddressBlock, OwnerName},
 };
+
+/// A token, by what it is known, and where it comes from.
+type Sent<'a> = (&'a [u8], TokenDigest, AddressBlock);
 
 impl Live {
     /// That of `token`, if it may be one of an issuer.
@@ -80,11 +83,11 @@ impl Live {
     /// else. `may_ask` is asked about one that no worker has seen.
     pub(super) fn by_foreign<'a>(
         &'a self,
-        token: &'a [u8],
-        digest: TokenDigest,
+        sent: Sent<'a>,
         opened: &'a RefCell<OpenedTokens>,
         may_ask: &dyn Fn() -> Result<(), Error>,
     ) -> Identified<'a> {
+        let (token, digest, _) = sent;
         // Whose token was good when it came last does not pay for others of the address.
         if self.seen_foreign.lock().get(&digest).is_none()
             && let Err(why) = may_ask()
@@ -92,11 +95,9 @@ impl Live {
             return Identified::Ready(Err(why));
         }
         match UnverifiedJwt::parse(token) {
-            Some(jwt) => self.by_jwt(jwt, token, digest, opened),
+            Some(jwt) => self.by_jwt(jwt, sent, opened),
             None => match self.introspectors.iter().find(|of| of.may_have(token)) {
-                Some(introspector) => {
-                    self.by_asking(introspector, asked_about(token, digest, None), None, opened)
-                }
+                Some(introspector) => self.by_asking(introspector, asked_about(sent, None), None, opened),
                 None => Identified::Ready(Err(ErrorKind::InvalidToken.into())),
             },
         }
@@ -105,8 +106,7 @@ impl Live {
     fn by_jwt<'a>(
         &'a self,
         jwt: UnverifiedJwt<'a>,
-        token: &'a [u8],
-        digest: TokenDigest,
+        sent: Sent<'a>,
         opened: &'a RefCell<OpenedTokens>,
     ) -> Identified<'a> {
         let keys = jwt.issuer().and_then(|of| self.issuers.iter().find(|keys| *keys.issuer().issuer == *of));
@@ -123,10 +123,10 @@ impl Live {
             jwt.claims.retain(|name, _| self.asked_claims.contains(name));
             match introspector {
                 Some(introspector) => {
-                    self.by_asking(introspector, asked_about(token, digest, Some(jwt)), Some(key_id), opened)
+                    self.by_asking(introspector, asked_about(sent, Some(jwt)), Some(key_id), opened)
                 }
                 None => {
-                    Identified::Ready(self.vouched(keys.issuer(), Some(key_id), None, jwt, digest, opened))
+                    Identified::Ready(self.vouched(keys.issuer(), Some(key_id), None, jwt, sent.1, opened))
                 }
             }
         };
@@ -226,8 +226,8 @@ impl Live {
 }
 
 /// A token that its issuer is asked about; `jwt` is what it says itself.
-fn asked_about(token: &[u8], digest: TokenDigest, jwt: Option<VerifiedJwt>) -> AskedToken {
-    AskedToken { digest, token: Zeroizing::new(token.to_vec()), jwt }
+fn asked_about((token, digest, from): Sent<'_>, jwt: Option<VerifiedJwt>) -> AskedToken {
+    AskedToken { digest, token: Zeroizing::new(token.to_vec()), jwt, from: Some(from) }
 }
 
 fn not_verified(why: NotVerified, keys: &IssuerKeys) -> Error {
