@@ -53,7 +53,7 @@ const UNSURE: Duration = Duration::from_secs(5 * 60);
 /// Tokens that nobody knows: how often one is asked about.
 const NEW_TOKENS: Rate = Rate { count: 50, per: Duration::from_secs(1) };
 /// The same of one address.
-const NEW_TOKENS_OF_ONE: Rate = Rate { count: 10, per: Duration::from_secs(1) };
+const NEW_TOKENS_OF_ONE: Rate = Rate { count: 20, per: Duration::from_secs(1) };
 /// Questions on their way at a time, those of them about tokens that nobody knows, and of these those of one address.
 const MOST_ASKED: (usize, usize, usize) = (64, 32, 8);
 /// Addresses of which it is known how many tokens they sent that nobody knew.
