@@ -52,6 +52,7 @@ pub(super) async fn answer(
             connection.refused(ledger);
             rates::refusal_of(asked, ErrorKind::InvalidToken.into())
         },
+        may_guess: &|| rates::check_guesses(asked),
         known: &known,
         replayed: &replayed,
         refused: &refused,

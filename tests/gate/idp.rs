@@ -15,6 +15,7 @@ use test_support::{
     idp::{CLIENT_SECRET, Mood, Speaks, TestIdp},
 };
 use tokio::net::TcpStream;
+use url::form_urlencoded;
 
 use crate::{
     harness::{Client, DEV, Gate, Upstream, get, open_stream, passes, post, soon},
@@ -322,6 +323,24 @@ async fn an_answer_is_good_once_and_for_the_browser_that_went() {
     assert_trouble(&alice, &page, 403);
     alice.cookies.insert("sg-login".into(), login);
     assert!(alice.get("/oauth").await.body.contains("alice@corp.example"), "the first one is as it was");
+}
+
+#[tokio::test]
+async fn whoever_makes_up_codes_does_not_have_the_provider_asked_as_often_as_they_like() {
+    let limit = |config: &mut Value| config["proxy"]["rateLimits"] = json!({ "authFailures": "3/h" });
+    let world = World::start_with(TestIdp::start().await, limit).await;
+    let mut mallory = world.browser();
+    let page = mallory.get("/oauth/login").await;
+    let url = world.continues(&mut mallory, &page).await;
+    let state = url.split(['?', '&']).find_map(|pair| pair.strip_prefix("state=")).unwrap().to_owned();
+    let iss = form_urlencoded::byte_serialize(world.idp.issuer().as_bytes()).collect::<String>();
+    let mut statuses = Vec::new();
+    for n in 0..10 {
+        let page = mallory.get(&format!("/oauth/callback?code=made-up-{n}&state={state}&iss={iss}")).await;
+        statuses.push(page.status);
+    }
+    assert_eq!(world.idp.asked("/token"), 3, "{statuses:?}");
+    assert_eq!(statuses, [[403; 3].as_slice(), &[429; 7]].concat());
 }
 
 #[tokio::test]

@@ -102,6 +102,10 @@ pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload
     let Some(code) = form.get("code").map(|code| Secret::new(code.to_owned())) else {
         return Ok(browser.over());
     };
+    // Whoever makes up codes does not have the provider asked as often as they like.
+    if let Err(error) = (request.may_guess)() {
+        return Ok(browser.failed(error));
+    }
     let secrets = LoginSecrets { state: Secret::new(state.to_owned()), ..LoginSecrets::of(&key) };
     let place = request.shared.logins.pending.begin(request.address_block());
     let finish = idp.finish(&code, form.get("iss"), &secrets, browser.now);

@@ -42,6 +42,8 @@ pub struct OauthRequest<'a> {
     /// Is called for each secret that is not good: a code, a token, a client's secret. It counts for the address, and the error is
     /// `RateLimited` or `GuessLimited` if there were too many.
     pub on_failed: &'a dyn Fn() -> Error,
+    /// Is asked before somebody else is asked whether a secret is good: fails if too many of the address were not.
+    pub may_guess: &'a dyn Fn() -> Result<(), Error>,
     /// Gets who it was that logged in, or whose grant it was about, for the audit.
     pub known: &'a OnceCell<Arc<Identity>>,
     /// Gets whose code or refresh token was used again.
