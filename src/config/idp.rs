@@ -77,6 +77,16 @@ impl IdpConfig {
     /// The claim that has the organizations of somebody.
     pub const ORGS: &str = "orgs";
 
+    /// Whose people they are: the issuer, and of GitHub the host that says who somebody is, since each has numbers of its own.
+    pub fn place(&self) -> String {
+        match (self.provider, &self.user_info_url) {
+            (IdpProvider::Github, Some(url)) => {
+                format!("{} {}", self.issuer, url.origin().ascii_serialization())
+            }
+            _ => self.issuer.to_string(),
+        }
+    }
+
     /// `issuer` of a tenant of Entra.
     pub fn azure_issuer(tenant_id: &str) -> String {
         format!("https://login.microsoftonline.com/{tenant_id}/v2.0")

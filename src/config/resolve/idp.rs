@@ -35,6 +35,8 @@ pub(crate) struct ReadIdp {
     known: Option<IdpConfig>,
     /// Which kind it is, whatever else is wrong with it.
     provider: Option<IdpProvider>,
+    /// `allowedDomains`, if all of it is good, whatever is wrong with the rest.
+    domains: Option<Vec<String>>,
     /// Whether one is meant, whatever is wrong with it.
     pub(crate) is_there: bool,
     /// Whether no slip has hidden it, or whom it admits.
@@ -59,6 +61,11 @@ impl ReadIdp {
             (true, false, _) => Some(None),
             (true, true, Some(known)) => Some(Some(Arc::new(known.clone()))),
         }
+    }
+
+    /// The domains of whose people some are let in still, if the file says that, whatever else is wrong with it.
+    pub(super) fn remaining_domains(&self) -> Option<&[String]> {
+        self.domains.as_deref().filter(|domains| !domains.is_empty())
     }
 
     /// Whether people are meant to log in by it.
@@ -88,6 +95,7 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_on: bool) -> Read
     let mut read = ReadIdp {
         is_there,
         is_clear: (has_idp || !auth.has_unknown()) && allowed_domains.is_some(),
+        domains: allowed_domains.clone(),
         is_on,
         at: at.clone(),
         ..ReadIdp::default()

@@ -31,6 +31,8 @@ pub struct Remaining {
     pub clients: Option<Vec<OauthClient>>,
     /// The identity provider, if there is one; `None` if that, or whom it admits, cannot be known.
     pub idp: Option<Option<Arc<IdpConfig>>>,
+    /// Its `allowedDomains`, which stand beside it; `None` if that cannot be known, or there are none.
+    pub domains: Option<Vec<String>>,
     /// Every pair of `idJag` that is known; `None` if that cannot be known.
     pub id_jag: Option<Vec<(Arc<str>, Arc<str>)>>,
     /// Whether the role `admin` passes the rules of servers, unless it is certain that it does not.
@@ -153,7 +155,13 @@ impl Remaining {
         };
         let idp = match (&old.idp, &self.idp) {
             (Some(old), Some(new)) => new.as_ref().and_then(|new| idp(old, new)),
-            (old, _) => old.clone(),
+            (Some(old), None) => match &self.domains {
+                Some(domains) => {
+                    idp(old, &IdpConfig { allowed_domains: domains.clone(), ..IdpConfig::clone(old) })
+                }
+                None => Some(Arc::clone(old)),
+            },
+            (None, _) => None,
         };
         let id_jag = match &self.id_jag {
             Some(known) => common(&old.id_jag, known),
@@ -185,7 +193,7 @@ impl Remaining {
 
 /// What is left of an identity provider: whom both admit. Another one knows others.
 fn idp(old: &Arc<IdpConfig>, new: &IdpConfig) -> Option<Arc<IdpConfig>> {
-    let is_it = old.provider == new.provider && old.issuer == new.issuer && old.client_id == new.client_id;
+    let is_it = old.provider == new.provider && old.place() == new.place() && old.client_id == new.client_id;
     // An empty list admits everybody, so none must become empty.
     let both = |old: &[String], new: &[String]| match (old.is_empty(), new.is_empty()) {
         (_, true) => Some(old.to_vec()),

@@ -63,11 +63,30 @@ fn what_mcp_front_calls_it_is_read() {
 }
 
 #[test]
+fn each_host_of_github_has_people_of_its_own() {
+    let github = |more: &str| idp(with_idp(&format!(r#""provider": "github", {SECRET}{more}"#), DOMAIN));
+    let own = |host: &str| github(&format!(r#", "userInfoUrl": "https://{host}/api/v3/user""#)).place();
+    assert_eq!(github("").place(), "https://github.com");
+    assert_ne!(own("a.example"), github("").place());
+    assert_ne!(own("a.example"), own("b.example"));
+}
+
+#[test]
 fn what_would_let_in_everybody_or_could_be_overheard_is_refused() {
     let google = format!(r#""provider": "google", {SECRET}"#);
     for (idp, more, wanted) in [
         (&*google, "", "needs `allowedDomains`, `allowedOrgs` or `assign`"),
         (&google, r#", "allowedDomains": []"#, "everybody is let in who has an account there"),
+        (
+            &google,
+            r#", "assign": [{"if": {"issuer": "google"}, "roles": ["user"]}]"#,
+            "is met by everybody who has an account there",
+        ),
+        (
+            &google,
+            r#", "assign": [{"if": {"claim": "email_verified", "has": "true"}, "roles": ["user"]}]"#,
+            "is met by everybody who has an account there",
+        ),
         (&google, r#", "assign": []"#, "needs `allowedDomains`, `allowedOrgs` or `assign`"),
         (&google, r#", "allowedDomains": ["*"]"#, "is no domain"),
         (&google, r#", "allowedDomains": ["@company.com"]"#, "is no domain"),
@@ -142,7 +161,17 @@ fn what_a_refused_file_takes_from_people_is_taken_and_a_slip_takes_nothing() {
     assert_eq!(left(&keys("", r#""a.example", "b.example", "c.example""#)), Some(both.clone()));
     assert_eq!(left(&keys("", r#""b.example""#)), Some(vec!["b.example".to_owned()]));
     assert_eq!(left(&keys("", r#""c.example""#)), None, "nobody is left");
-    assert_eq!(left(&keys(r#", "recheck": "soon""#, r#""a.example""#)), Some(both.clone()), "a slip");
+    assert_eq!(
+        left(&keys(r#", "recheck": "soon""#, r#""a.example""#)),
+        Some(vec!["a.example".to_owned()]),
+        "a slip elsewhere"
+    );
+    assert_eq!(
+        left(&keys("", r#""a.example", "@b.example""#)),
+        Some(both.clone()),
+        "a slip in the list itself"
+    );
+    assert_eq!(left(&keys(r#", "recheck": "soon""#, "")), Some(both.clone()), "nobody means everybody");
     assert_eq!(left(r#""users": {}"#), None);
     assert_eq!(
         left(&keys("", r#""a.example", "b.example""#).replace("gate\"", "other\"")),

@@ -28,7 +28,8 @@ impl Live {
     pub fn idp_fingerprint(&self) -> Option<Fingerprint> {
         let config = self.idp.as_ref()?.config();
         self.idp_fingerprint.get().copied().or_else(|| {
-            let parts = [config.provider.name(), &config.issuer, &config.client_id];
+            let place = config.place();
+            let parts = [config.provider.name(), &place, &config.client_id];
             let fingerprint = self.logins.fingerprint_of_idp(parts).ok()?;
             Some(*self.idp_fingerprint.get_or_init(|| fingerprint))
         })
