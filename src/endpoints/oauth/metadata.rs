@@ -12,7 +12,7 @@ use crate::{
     config::{ClientProof, GrantTypes, OauthClient, OauthConfig, Registration, ScopeWord, Server, Snapshot},
     endpoints::table::{self, Answer, McpEndpoint},
     error::{Error, ErrorKind},
-    identity::foreign::assertion::ALGORITHMS_OF_CLIENT,
+    identity::foreign::jwt::ASYMMETRIC,
 };
 
 /// Where clients look for it (RFC 9728 §3.1), in front of the path of the place.
@@ -123,7 +123,7 @@ pub fn of_server(request: &OauthRequest<'_>) -> Result<Response<Payload>, Error>
         "client_id_metadata_document_supported": is_open,
     });
     if signs {
-        let algorithms = ALGORITHMS_OF_CLIENT.map(|algorithm| format!("{algorithm:?}"));
+        let algorithms = ASYMMETRIC.map(|algorithm| format!("{algorithm:?}"));
         for endpoint in ["token", "revocation", "introspection"] {
             metadata[format!("{endpoint}_endpoint_auth_signing_alg_values_supported")] = json!(algorithms);
         }

@@ -6,12 +6,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use jsonwebtoken::Algorithm;
 use serde_json::Value;
 
 use super::{
     jwks::KeySet,
-    jwt::{BOUND, NoTime, NotTaken, UnverifiedJwt},
+    jwt::{ASYMMETRIC, BOUND, NoTime, NotTaken, UnverifiedJwt},
     verified::VerifiedJwt,
 };
 use crate::config::Issuer;
@@ -28,18 +27,6 @@ const LONGEST_ID: usize = 512;
 const TYPES_OF_CLIENT: [&str; 3] = ["", "jwt", "client-authentication+jwt"];
 /// `typ` of an ID-JAG (§3.1).
 const TYPE_OF_ID_JAG: &str = "oauth-id-jag+jwt";
-/// Algorithms of clients: none has a shared secret.
-pub const ALGORITHMS_OF_CLIENT: [Algorithm; 9] = [
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-    Algorithm::ES256,
-    Algorithm::ES384,
-    Algorithm::EdDSA,
-];
 
 /// What is to be remembered of an assertion that is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +59,7 @@ impl<'a> ClientAssertion<'a> {
     /// Whether it would prove this client at the authorization server `audience`, if it is signed by a key of the client.
     pub fn check(&self, client_id: &str, audience: &str, now: SystemTime) -> Result<AssertionId, NotTaken> {
         let Self(token) = self;
-        token.check_header(&ALGORITHMS_OF_CLIENT)?;
+        token.check_header(&ASYMMETRIC)?;
         if !TYPES_OF_CLIENT.contains(&&*token.typ()?) {
             return Err(NotTaken::Type);
         }
@@ -88,7 +75,7 @@ impl<'a> ClientAssertion<'a> {
     /// The id of the key among these that signed it. One that names no key is signed by the only one of its kind.
     pub fn verify<'k>(&self, keys: &'k KeySet) -> Result<&'k str, NotTaken> {
         let Self(token) = self;
-        let algorithm = token.check_header(&ALGORITHMS_OF_CLIENT)?;
+        let algorithm = token.check_header(&ASYMMETRIC)?;
         let id = if token.names_key() { Some(token.key_id().ok_or(NotTaken::UnknownKey)?) } else { None };
         let (id, key) = keys.named(id, algorithm).ok_or(NotTaken::UnknownKey)?;
         if token.is_signed_by(key, algorithm) { Ok(id) } else { Err(NotTaken::Signature) }

@@ -32,6 +32,19 @@ pub(super) const NOT_IN_ACCESS_TOKEN: [&str; 5] = ["nonce", "at_hash", "c_hash",
 /// The same, as Keycloak and Amazon Cognito say it.
 pub(super) const ID_TOKEN: [(&str, &str); 2] = [("typ", "ID"), ("token_use", "id")];
 
+/// Algorithms of signatures by which nobody who can check one can make one: none has a shared secret.
+pub const ASYMMETRIC: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
 /// What a token has that is bound to a key (RFC 7800, RFC 8705, RFC 9449): it is for whoever proves to have that, which nobody does here.
 pub(super) const BOUND: &str = "cnf";
 

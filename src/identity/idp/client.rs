@@ -9,7 +9,6 @@ use std::{
 };
 
 use http::StatusCode;
-use jsonwebtoken::Algorithm;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use url::Url;
@@ -19,7 +18,7 @@ use super::{
     claims::{display, together, with_verified_address},
     error::IdpError,
     github,
-    id_token::{ALGORITHMS, Expected, UnverifiedIdToken, is_subject, not_signed},
+    id_token::{Expected, UnverifiedIdToken, is_subject, not_signed},
     metadata::{KeptMetadata, Metadata},
     secrets::LoginSecrets,
     token::{Grant, Proof, Tokens, ask, bearer},
@@ -27,6 +26,7 @@ use super::{
 use crate::{
     config::{IdpConfig, IdpProvider, Issuer},
     identity::foreign::{
+        jwt::ASYMMETRIC,
         keys::{IssuerKeys, NotVerified},
         source::{Ask, NotFetched, Source},
     },
@@ -361,7 +361,7 @@ fn signer(config: &IdpConfig, issuer: &str, jwks_url: &Url) -> Issuer {
         issuer: issuer.into(),
         jwks_url: Some(jwks_url.clone()),
         audiences: Vec::new(),
-        algorithms: Vec::<Algorithm>::from(ALGORITHMS),
+        algorithms: ASYMMETRIC.to_vec(),
         types: Vec::new(),
         principal_claim: Issuer::PRINCIPAL_CLAIM.into(),
         scope_claim: None,

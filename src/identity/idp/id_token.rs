@@ -2,14 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
 use super::{error::IdpError, secrets::LoginSecrets};
 use crate::{
     config::{IdpConfig, IdpProvider},
     identity::foreign::{
-        jwt::{NotTaken, UnverifiedJwt},
+        jwt::{ASYMMETRIC, NotTaken, UnverifiedJwt},
         keys::FetchedKeys,
     },
 };
@@ -18,18 +17,6 @@ use crate::{
 const LONGEST: usize = 32 << 10;
 /// How far the provider's clock may be off.
 const LEEWAY: Duration = Duration::from_secs(30);
-/// By which algorithms one may be signed. None of them has a shared secret.
-pub(super) const ALGORITHMS: [Algorithm; 9] = [
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-    Algorithm::ES256,
-    Algorithm::ES384,
-    Algorithm::EdDSA,
-];
 /// What Keycloak's and Cognito's other tokens say that they are.
 const OTHER_KINDS: [(&str, &[&str]); 2] =
     [("typ", &["Bearer", "Refresh", "Offline", "Logout"]), ("token_use", &["access"])];
@@ -107,7 +94,7 @@ impl<'a> UnverifiedIdToken<'a> {
         expected: Expected<'_>,
     ) -> Result<(String, Map<String, Value>), IdpError> {
         self.check(expected)?;
-        keys.check_signature(&self.0, &ALGORITHMS).map_err(not_signed)?;
+        keys.check_signature(&self.0, &ASYMMETRIC).map_err(not_signed)?;
         let subject = self.subject(expected.config.provider)?.to_owned();
         Ok((subject, self.0.into_claims()))
     }
