@@ -1,9 +1,9 @@
-//! StrangerTurns of those who are not admitted.
+//! Turns of those who are not admitted.
 
 use tokio::{sync::Mutex, task::yield_now};
 
 /// Lets one at a time go on, and that once all that is ready on the worker has had its turn. So however many strangers come at once,
-/// whoever is admitted waits for one of them.
+/// whoever is admitted waits for the answer to one of them. Their heads and tokens are looked at as they come.
 #[derive(Debug, Default)]
 pub struct StrangerTurns(Mutex<()>);
 
