@@ -39,6 +39,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tool_rules;
+mod upstream_auth;
 pub mod watch;
 
 use std::{
@@ -73,6 +74,7 @@ pub use crate::config::{
     snapshot::*,
     table::INHERITED,
     tool_rules::{ToolAccess, ToolPattern, ToolRule, ToolRules},
+    upstream_auth::*,
 };
 use crate::config::{
     read::{

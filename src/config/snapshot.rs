@@ -19,6 +19,7 @@ use super::{
     rule_lines::RuleLines,
     schemes::Schemes,
     tool_rules::ToolRules,
+    upstream_auth::UpstreamAuth,
 };
 use crate::{
     ledger::Rate,
@@ -530,6 +531,8 @@ pub struct Server {
     pub tool_rules: Option<Arc<ToolRules>>,
     /// `warm`, default false: a command is started once before it is needed.
     pub warm: bool,
+    /// `upstreamAuth`: with whose credential it is called, where that is not the one of the config.
+    pub upstream_auth: Option<Arc<UpstreamAuth>>,
 }
 
 impl Server {
@@ -560,6 +563,7 @@ impl Server {
             tool_filter: None,
             tool_rules: None,
             warm: false,
+            upstream_auth: None,
         }
     }
 

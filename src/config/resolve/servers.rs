@@ -124,6 +124,7 @@ pub(crate) fn resolve(
                 tool_filter,
                 tool_rules: tool_rules.clone(),
                 warm,
+                upstream_auth: None,
             })
         });
         match server {
