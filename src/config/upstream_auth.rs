@@ -46,6 +46,38 @@ impl UpstreamAuth {
         }
     }
 
+    /// Where its token stands in what goes to the server. Of `passthrough`, that is `Authorization`.
+    pub fn places(&self) -> &[TokenPlace] {
+        match self {
+            Self::UserOauth(oauth) | Self::SharedOauth(oauth) | Self::ClientCredentials(oauth) => {
+                &oauth.places
+            }
+            Self::UserToken(token) => &token.places,
+            Self::Exchange(exchange) => &exchange.places,
+            Self::Passthrough(_) => &[],
+        }
+    }
+
+    /// Whether a conversation with a server goes on where it is this in place of the other: they differ in nothing but what people are
+    /// told.
+    pub fn serves_like(&self, other: &Self) -> bool {
+        let bare = |auth: &Self| {
+            let mut bare = auth.clone();
+            match &mut bare {
+                Self::UserOauth(oauth) | Self::SharedOauth(oauth) | Self::ClientCredentials(oauth) => {
+                    oauth.shown = ShownAs::default();
+                }
+                Self::UserToken(token) => {
+                    token.shown = ShownAs::default();
+                    (token.instructions, token.help_url, token.validation) = (None, None, None);
+                }
+                Self::Exchange(_) | Self::Passthrough(_) => {}
+            }
+            bare
+        };
+        bare(self) == bare(other)
+    }
+
     /// What is said of it to people.
     pub fn shown(&self) -> Option<&ShownAs> {
         match self {
@@ -98,6 +130,36 @@ pub struct TokenFormat {
 }
 
 impl TokenFormat {
+    /// What stands for the token, here and in configs of MCP Front.
+    const MARKS: [&str; 2] = ["{token}", "{{token}}"];
+
+    /// The token alone.
+    pub fn plain() -> Self {
+        Self { before: "".into(), after: "".into() }
+    }
+
+    /// `Bearer {token}`
+    pub fn bearer() -> Self {
+        Self { before: "Bearer ".into(), after: "".into() }
+    }
+
+    /// As it is written: a text with the mark in it, once.
+    pub fn parse(text: &str) -> Option<Self> {
+        let [mark, of_mcp_front] = Self::MARKS;
+        let written = if text.contains(of_mcp_front) { of_mcp_front } else { mark };
+        let (before, after) = text.split_once(written)?;
+        let is_once = !before.contains(mark) && !after.contains(mark);
+        is_once.then(|| Self { before: before.into(), after: after.into() })
+    }
+
+    /// This in the place of the token of another.
+    pub fn within(&self, other: &Self) -> Self {
+        Self {
+            before: format!("{}{}", other.before, self.before).into(),
+            after: format!("{}{}", self.after, other.after).into(),
+        }
+    }
+
     /// The text with this token.
     pub fn with(&self, token: &Secret) -> Secret {
         Secret::new(format!("{}{}{}", self.before, token.expose(), self.after))
@@ -119,11 +181,11 @@ pub struct UpstreamOauth {
     pub client_id: Option<Arc<str>>,
     /// By what the client proves itself.
     pub client_key: UpstreamClientKey,
-    /// `clientMetadataUrl`, default `BASE/oauth/client.json` where that is at a public name over HTTPS.
+    /// `clientMetadataUrl`, or `BASE/oauth/client.json` where that is at a public name over HTTPS: the reader of the config writes it here.
     pub client_metadata_url: Option<Url>,
     /// `autoRegister`, default true: whether a client may be registered where there is none.
     pub registers: bool,
-    /// `redirectUrl`, default `BASE/oauth/callback/NAME`.
+    /// `redirectUrl`, or `BASE/oauth/callback/NAME`, which the reader of the config writes here. `None` of `client_credentials`.
     pub redirect_uri: Option<Arc<str>>,
     /// `scopes`
     pub scopes: Vec<String>,
@@ -131,8 +193,8 @@ pub struct UpstreamOauth {
     pub resource: ResourceParameter,
     /// `extraParams` of the authorization request.
     pub extra_params: Vec<(String, String)>,
-    /// Where the token stands.
-    pub field: TokenField,
+    /// Where the token stands. Never empty: `header`, default `Authorization`, or each `$userToken`.
+    pub places: Vec<TokenPlace>,
     /// What people are told.
     pub shown: ShownAs,
     /// `allowPrivateIssuers`: whether what the server names may have addresses that are not public.
@@ -263,8 +325,8 @@ pub struct TokenExchange {
     pub scopes: Vec<String>,
     /// For `id_jag`: `serverTokenUrl`, who takes the assertion for an access token, and the client there.
     pub second: Option<SecondExchange>,
-    /// Where the token stands.
-    pub field: TokenField,
+    /// Where the token stands. Never empty: `header`, default `Authorization`, or each `$userToken`.
+    pub places: Vec<TokenPlace>,
 }
 
 /// The second half of `id_jag`: at the authorization server of the server.

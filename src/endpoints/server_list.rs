@@ -156,6 +156,7 @@ mod tests {
             tool_filter: None,
             tool_rules: None,
             warm: false,
+            upstream_auth: None,
         }
     }
 
