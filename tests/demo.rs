@@ -623,7 +623,7 @@ async fn a_program_logs_in_by_itself_and_then_it_is_the_turn_of_whoever_started_
     let form = format!("csrf={csrf}&username={}&password={password}", demo.value("user"));
     let (status, signed_in, page) =
         browse(addr, Method::POST, "/oauth/login", &cookie(&headers), &form).await;
-    assert_eq!((status, &signed_in["location"]), (302, &"/oauth".parse().unwrap()), "{page}");
+    assert_eq!((status, &signed_in["location"]), (303, &"/oauth".parse().unwrap()), "{page}");
     let (status, _, page) = browse(addr, Method::GET, "/oauth", &cookie(&signed_in), "").await;
     assert!(
         status == 200 && page.contains("No program has been let in."),

@@ -75,9 +75,39 @@ pub struct IdpFlow {
     /// At which provider: its fingerprint. A code of one is for no other.
     #[serde(rename = "f")]
     pub provider: [u8; 8],
+    /// What waits until they have.
+    #[serde(rename = "a", default, skip_serializing_if = "Awaiting::is_nothing")]
+    pub awaiting: Awaiting,
+}
+
+/// What waits until somebody has signed in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Awaiting {
+    /// Nothing: they see what they have.
+    #[default]
+    #[serde(rename = "n")]
+    Nothing,
+    /// A client asks for something.
+    #[serde(rename = "c")]
+    Program(Box<AuthorizationRequest>),
+    /// A page of the gateway's own, by its path.
+    #[serde(rename = "p")]
+    Page(String),
+}
+
+impl Awaiting {
+    /// Whether there is nothing.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
+
     /// What a client asks for, if one does.
-    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
-    pub asked: Option<AuthorizationRequest>,
+    pub fn program(&self) -> Option<&AuthorizationRequest> {
+        match self {
+            Self::Program(asked) => Some(asked),
+            Self::Nothing | Self::Page(_) => None,
+        }
+    }
 }
 
 /// How long a login at the identity provider may take.
@@ -133,7 +163,7 @@ impl Flows {
         let flow: IdpFlow = serde_json::from_slice(&text).ok()?;
         // What a client asks for lives no longer by it than without.
         let is_asked = |asked: &AuthorizationRequest| is_good(asked.made, GOOD, now);
-        (is_good(flow.made, IDP_GOOD, now) && flow.asked.as_ref().is_none_or(is_asked)).then_some(flow)
+        (is_good(flow.made, IDP_GOOD, now) && flow.awaiting.program().is_none_or(is_asked)).then_some(flow)
     }
 
     fn open_text(&self, sealed: &str, cookie: &str) -> Option<Zeroizing<Vec<u8>>> {
@@ -226,7 +256,12 @@ mod tests {
     fn a_login_at_the_identity_provider_comes_back_to_its_browser_within_ten_minutes() {
         let flows = Flows::new(&[1; 32]).unwrap();
         let now = at(1_800_000_000);
-        let flow = IdpFlow { made: 1_800_000_000, key: "k".into(), provider: [1; 8], asked: Some(request()) };
+        let flow = IdpFlow {
+            made: 1_800_000_000,
+            key: "k".into(),
+            provider: [1; 8],
+            awaiting: Awaiting::Program(request().into()),
+        };
         let sealed = flows.seal_for_idp(&flow, "cookie").unwrap().unwrap();
         assert!(sealed.len() < 1_000, "{}", sealed.len());
         let opens = |cookie, now| flows.open_of_idp(&sealed, cookie, now);
@@ -240,7 +275,7 @@ mod tests {
         let asked = flows.seal(&request(), "cookie").unwrap();
         assert_eq!(flows.open_of_idp(&asked, "cookie", now), None);
         let long = AuthorizationRequest { state: Some("s".repeat(LONGEST_FOR_IDP)), ..request() };
-        let long = IdpFlow { asked: Some(long), ..flow };
+        let long = IdpFlow { awaiting: Awaiting::Program(long.into()), ..flow };
         assert_eq!(flows.seal_for_idp(&long, "cookie"), Ok(None));
     }
 

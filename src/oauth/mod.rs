@@ -8,10 +8,12 @@ pub mod client;
 pub mod client_document;
 mod clients;
 pub mod flow;
+mod own_path;
 pub mod registration;
 
 pub use self::{
     client::{Client, ClientAuth, ClientKind},
     client_document::{CachedDocuments, NotAClient},
     clients::{Clients, NotFound, has_taken_away, is_refused_unread, may_keep},
+    own_path::is_own_path,
 };

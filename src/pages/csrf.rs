@@ -27,6 +27,14 @@ pub enum Purpose {
     Revoke,
     /// Signs out.
     SignOut,
+    /// Sends somebody to where their account at a server is.
+    Connect,
+    /// Keeps what they were granted there, or does not.
+    Approve,
+    /// Keeps a token that they entered.
+    SetToken,
+    /// Ends what is connected.
+    Disconnect,
 }
 
 /// A form, as one person sees it.
@@ -73,6 +81,10 @@ fn mac(key: &Hmac<Sha256>, form: &FormOf<'_>) -> [u8; CHARS] {
         Purpose::Consent => b"consent",
         Purpose::Revoke => b"revoke",
         Purpose::SignOut => b"sign out",
+        Purpose::Connect => b"connect",
+        Purpose::Approve => b"approve",
+        Purpose::SetToken => b"set token",
+        Purpose::Disconnect => b"disconnect",
     };
     let mut mac = key.clone();
     for part in [owner, purpose, object] {

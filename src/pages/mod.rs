@@ -1,7 +1,8 @@
-//! Pages that people see: login, consent, what was let in, errors. HTML of templates, without script.
+//! Pages that people see: login, consent, accounts at servers, what was let in, errors. HTML of templates, without script.
 //!
 //! A page knows nothing of requests: whoever answers one fills in a view and sends what [`Page::into_response`] makes of it.
 
+mod connect;
 mod connections;
 mod consent;
 pub mod cookie;
@@ -14,7 +15,11 @@ mod to_idp;
 mod trouble;
 
 pub use self::{
-    connections::{Connections, Done, ShownGrant, connections},
+    connect::{
+        Approve, Connect, ConnectFirst, Connected, EnterToken, Offer, Service, approve, connect,
+        connect_first, connected, enter_token,
+    },
+    connections::{AccountAction, AccountState, Connections, Done, ShownAccount, ShownGrant, connections},
     consent::{Consent, Identified, RedirectTarget, SCOPE_FIELD, ScopeChoice, ScopeMeaning, consent},
     page::{Form, Page},
     passing_on::{Outcome, PassingOn, passing_on},

@@ -26,6 +26,7 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         has_users: true,
         has_tokens: true,
         is_by_token: false,
+        is_for_page: false,
         failure,
     };
     let asks = Asks {
@@ -165,13 +166,87 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
             Moment(at(0, 90)),
         ),
     ];
-    let connections_of = |own, others, done| {
+    let service = |name, server| Service { name: Shown::name(name), server, is_shared: false };
+    let github = service("GitHub", "github");
+    let scopes = ["repo", "read:org", "offline_access"].map(Shown::text);
+    let to_connect = Connect {
+        gateway: GATEWAY,
+        account: Shown::name("alice"),
+        service: github,
+        issuer: Shown::text("github.com"),
+        scopes: &scopes,
+        form: Form { flow: None, ..FORM },
+        return_to: Some("/oauth"),
+    };
+    let to_share = Connect { service: Service { is_shared: true, ..github }, scopes: &[], ..to_connect };
+    let help = Url::parse("https://www.notion.so/my-integrations").unwrap();
+    let to_enter = |is_wrong| EnterToken {
+        gateway: GATEWAY,
+        account: Shown::name("alice"),
+        service: service("Notion", "notion"),
+        instructions: Some(Shown::text("Make an internal integration, and copy its secret.")),
+        help: Some(&help),
+        is_wrong,
+        form: Form { flow: None, ..FORM },
+        return_to: None,
+    };
+    let to_approve = Approve {
+        gateway: GATEWAY,
+        account: Shown::name("alice"),
+        service: github,
+        issuer: Shown::text("github.com"),
+        account_there: Some(Shown::name("alice-at-work")),
+        scopes: &scopes,
+        form: FORM,
+    };
+    let offer = |service, button| Offer { service, target: "/oauth/authorize?server_id=x".into(), button };
+    let offers = [offer(github, "Connect"), offer(service("Notion", "notion"), "Enter token")];
+    let first = ConnectFirst {
+        gateway: GATEWAY,
+        client: Shown::name("Claude"),
+        account: Shown::name("alice"),
+        offers: &offers,
+        form: FORM,
+    };
+    let account = |server, name, state: AccountState, who: Option<&'static str>| {
+        let is_there = who.is_some();
+        ShownAccount {
+            anchor: Some(server),
+            service: service(name, server),
+            of: Shown::name("bob"),
+            owner: "user:bob".into(),
+            state,
+            who: who.map(Shown::name),
+            scopes: (name == "GitHub").then_some(Shown::text("repo read:org")),
+            since: is_there.then_some(Moment(at(0, 90))),
+            ends: (name == "GitHub").then_some(Moment(at(0, 150))),
+            action: state
+                .button()
+                .map(|button| AccountAction { target: "/oauth/authorize?server_id=x".into(), button }),
+            disconnect: is_there.then_some("csrf"),
+        }
+    };
+    let own_accounts = [
+        account("github", "GitHub", AccountState::Connected, Some("alice-at-work")),
+        account("linear", "Linear", AccountState::Awaiting, None),
+        account("notion", "Notion", AccountState::AwaitingToken, None),
+        account("calendar", "Calendar of the whole company", AccountState::NeedsScopes, Some("alice")),
+    ];
+    let accounts_of_others = [
+        ShownAccount { anchor: None, ..account("github", "GitHub", AccountState::Connected, Some("bob")) },
+        ShownAccount {
+            anchor: None, ..account("notion", "Notion", AccountState::Connected, Some("…x9Zq"))
+        },
+    ];
+    let connections_of = |own: &[_], others: Option<&[_]>, done| {
         let account = Shown::name("alice");
         connections(&Connections {
             gateway: GATEWAY,
             account,
             sign_out_csrf: "csrf",
             done,
+            own_accounts: if own.is_empty() { &[] } else { &own_accounts },
+            accounts_of_others: others.is_some().then_some(&accounts_of_others[..]),
             own,
             others,
             not_shown: 0,
@@ -191,6 +266,13 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         ("error-redirect", trouble(&redirect)),
         ("error-over", trouble(&Trouble::over(GATEWAY, REQUEST))),
         ("error-down", trouble(&down)),
+        ("connect", connect(&to_connect)),
+        ("connect-shared", connect(&to_share)),
+        ("connect-token", enter_token(&to_enter(false))),
+        ("connect-token-wrong", enter_token(&to_enter(true))),
+        ("connect-approve", approve(&to_approve)),
+        ("connect-done", connected(&Connected { gateway: GATEWAY, service: github })),
+        ("connect-first", connect_first(&first)),
         ("connections", connections_of(&own, None, None)),
         ("connections-empty", connections_of(&[], None, Some(Done::Revoked))),
         ("connections-admin", connections_of(&own, Some(&others), None)),

@@ -31,6 +31,8 @@ pub struct SignIn<'a> {
     pub has_tokens: bool,
     /// The last try was one with a token.
     pub is_by_token: bool,
+    /// Somebody goes on to a page of the gateway's own afterwards, and not to a program.
+    pub is_for_page: bool,
     /// Why the last try did not succeed.
     pub failure: Option<NotSignedIn>,
 }

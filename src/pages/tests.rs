@@ -33,6 +33,7 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
             has_users: true,
             has_tokens: true,
             is_by_token: failure.is_none(),
+            is_for_page: false,
             failure,
         };
         ("sign in", sign_in(&view))
@@ -78,6 +79,7 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
             has_users: redirect_target.is_site(),
             has_tokens: true,
             is_by_token: false,
+            is_for_page: false,
             failure: None,
         };
         ("sign in", sign_in(&view))
@@ -118,6 +120,72 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
         ends: Moment(UNIX_EPOCH),
     };
     let grants = [grant.clone(), grant];
+    let service = |is_shared| Service { name: shown, server: text, is_shared };
+    let account = |state: AccountState| ShownAccount {
+        anchor: Some(text),
+        service: service(state == AccountState::Connected),
+        of: shown,
+        owner: text.to_owned(),
+        state,
+        who: Some(shown),
+        scopes: Some(shown),
+        since: Some(Moment(UNIX_EPOCH)),
+        ends: None,
+        action: state.button().map(|button| AccountAction { target: text.to_owned(), button }),
+        disconnect: Some(text),
+    };
+    let accounts = [
+        AccountState::Awaiting,
+        AccountState::AwaitingToken,
+        AccountState::Connected,
+        AccountState::Reconnect,
+        AccountState::NeedsScopes,
+    ]
+    .map(account);
+    let no_flow = Form { flow: None, ..form(text) };
+    let connects = [false, true].map(|is_shared| {
+        let view = Connect {
+            gateway: text,
+            account: shown,
+            service: service(is_shared),
+            issuer: shown,
+            scopes: if is_shared { &[] } else { &[shown, shown] },
+            form: no_flow,
+            return_to: Some(text),
+        };
+        ("connect", connect(&view))
+    });
+    let help = Url::parse("https://help.example/").unwrap();
+    let enters = [false, true].map(|is_wrong| {
+        let view = EnterToken {
+            gateway: text,
+            account: shown,
+            service: service(false),
+            instructions: Some(shown),
+            help: is_wrong.then_some(&help),
+            is_wrong,
+            form: no_flow,
+            return_to: Some(text),
+        };
+        ("enter token", enter_token(&view))
+    });
+    let approves = [false, true].map(|is_shared| {
+        let view = Approve {
+            gateway: text,
+            account: shown,
+            service: service(is_shared),
+            issuer: shown,
+            account_there: is_shared.then_some(shown),
+            scopes: if is_shared { &[] } else { &[shown] },
+            form: form(text),
+        };
+        ("approve", approve(&view))
+    });
+    let connected = ("connected", connected(&Connected { gateway: text, service: service(false) }));
+    let offers = [Offer { service: service(false), target: text.to_owned(), button: "Connect" }];
+    let first =
+        ConnectFirst { gateway: text, client: shown, account: shown, offers: &offers, form: form(text) };
+    let first = ("connect first", connect_first(&first));
     let all: [(&[_], Option<&[_]>, _); 4] = [
         (&[], None, None),
         (&[], Some(&[]), None),
@@ -130,6 +198,8 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
             account: shown,
             sign_out_csrf: text,
             done,
+            own_accounts: if own.is_empty() { &[] } else { &accounts },
+            accounts_of_others: others.map(|_| &accounts[..]),
             own,
             others,
             not_shown: own.len(),
@@ -145,6 +215,10 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
         .chain(passed)
         .chain(troubles)
         .chain(dashboards)
+        .chain(connects)
+        .chain(enters)
+        .chain(approves)
+        .chain([connected, first])
         .collect()
 }
 
@@ -219,7 +293,7 @@ fn a_page_has_one_heading_one_language_and_a_label_for_each_field() {
 
 #[test]
 fn to_deny_is_what_enter_does() {
-    for (_, page) in pages("Claude").into_iter().filter(|(name, _)| *name == "consent") {
+    for (_, page) in pages("Claude").into_iter().filter(|(name, _)| ["consent", "approve"].contains(name)) {
         let (deny, approve) = (page.html().find("value=\"deny\""), page.html().find("value=\"approve\""));
         assert!(deny.is_some() && deny < approve);
         assert_eq!(page.html().matches("<button").count(), 2);

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     body::Payload,
     error::Error,
-    oauth::flow::{AuthorizationRequest, new_name},
+    oauth::flow::{AuthorizationRequest, Awaiting, new_name},
     pages::WayOn,
 };
 
@@ -86,7 +86,8 @@ pub(super) async fn answer(browser: &Browser<'_>) -> Result<Response<Payload>, E
         }
         _ => {
             let flow = browser.seal(&asked)?;
-            let waiting = Waiting(Some((&flow, &asked)));
+            let awaiting = Awaiting::Program(asked.into());
+            let waiting = Waiting(Some((&flow, &awaiting)));
             return browser.sign_in(waiting, "", false, None).await;
         }
     };

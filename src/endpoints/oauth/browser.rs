@@ -19,8 +19,8 @@ use crate::{
     },
     oauth::{
         Client, ClientKind, NotAClient, NotFound,
-        flow::{AuthorizationRequest, Flows, IdpFlow, new_name},
-        is_refused_unread,
+        flow::{AuthorizationRequest, Awaiting, Flows, IdpFlow, new_name},
+        is_own_path, is_refused_unread,
         registration::Registrar,
     },
     pages::{
@@ -49,9 +49,15 @@ pub(super) struct Browser<'a> {
     new_login: Option<Secret>,
 }
 
-/// What a client asks for that waits until somebody has signed in, if one does: as the forms carry it, and as it was read.
+/// What waits until somebody has signed in: as the forms carry it, and as it was read.
 #[derive(Clone, Copy)]
-pub(super) struct Waiting<'a>(pub(super) Option<(&'a str, &'a AuthorizationRequest)>);
+pub(super) struct Waiting<'a>(pub(super) Option<(&'a str, &'a Awaiting)>);
+
+impl<'a> Waiting<'a> {
+    fn program(self) -> Option<&'a AuthorizationRequest> {
+        self.0.and_then(|(_, awaiting)| awaiting.program())
+    }
+}
 
 /// A client that asks for something, and whom the answer goes to.
 pub(super) struct Authorization<'a> {
@@ -149,6 +155,19 @@ impl<'a> Browser<'a> {
         Ok(self.flows()?.open(flow, &self.flow_cookie, self.now))
     }
 
+    /// What waits in this browser until somebody has signed in, as a form carries it: what a client asks for, sealed, or the path of a
+    /// page. `None`: it is over.
+    pub(super) fn awaited(&self, flow: Option<&str>) -> Result<Option<Awaiting>, Error> {
+        match flow {
+            None => Ok(Some(Awaiting::Nothing)),
+            // What is sealed never begins like that.
+            Some(path) if path.starts_with('/') => {
+                Ok(is_own_path(path).then(|| Awaiting::Page(path.to_owned())))
+            }
+            Some(flow) => Ok(self.open(flow)?.map(|asked| Awaiting::Program(asked.into()))),
+        }
+    }
+
     fn idp_flows(&self) -> Result<Flows, Error> {
         let key = self.request.shared.logins.key(Purpose::IdpLogin).map_err(|_| Error::logins_not_kept())?;
         Flows::new(&key).map_err(no_key)
@@ -218,17 +237,18 @@ impl<'a> Browser<'a> {
     /// without a question where somebody is logged in already.
     pub(super) async fn sign_in(
         &self,
-        Waiting(waiting): Waiting<'_>,
+        waiting: Waiting<'_>,
         name: &str,
         is_by_token: bool,
         failure: Option<NotSignedIn>,
     ) -> Result<Response<Payload>, Error> {
         let live = self.request.live;
         self.sets_flow.set(true);
-        let flow = waiting.map(|(flow, _)| flow);
+        let flow = waiting.0.map(|(flow, _)| flow);
+        let is_for_page = waiting.0.is_some_and(|(_, awaiting)| matches!(awaiting, Awaiting::Page(_)));
         let idp = live.idp().map(|idp| shown_idp(idp.config()));
-        let client = match waiting.filter(|_| idp.is_some()) {
-            Some((_, asked)) => match self.still_asked(asked).await? {
+        let client = match waiting.program().filter(|_| idp.is_some()) {
+            Some(asked) => match self.still_asked(asked).await? {
                 Ok((client, target)) => Some((client, target, asked)),
                 Err(page) => return Ok(page),
             },
@@ -256,6 +276,7 @@ impl<'a> Browser<'a> {
             has_users: live.has_logins(),
             has_tokens,
             is_by_token,
+            is_for_page,
             failure,
         };
         Ok(self.show(pages::sign_in(&view)))
@@ -397,7 +418,9 @@ impl<'a> Browser<'a> {
 
     /// Leads the browser on, where it answers no form: to that, Chrome holds the policy of the page that it was on.
     pub(super) fn lead_to(&self, target: &str) -> Result<Response<Payload>, Error> {
-        let mut response = empty(StatusCode::FOUND);
+        // What follows a form is fetched, and never sent again (RFC 9110 §15.4.4).
+        let status = if self.request.is_post() { StatusCode::SEE_OTHER } else { StatusCode::FOUND };
+        let mut response = empty(status);
         let location = HeaderValue::try_from(target);
         let location =
             location.map_err(|_| ErrorKind::Internal.with_cause("a redirect is no header value"))?;

@@ -24,7 +24,7 @@ use crate::{
             keys::NoKey,
         },
     },
-    oauth::flow::{AuthorizationRequest, IdpFlow},
+    oauth::flow::{AuthorizationRequest, Awaiting, IdpFlow},
     pages::{self, Shown, ToIdp, Trouble, WayOn},
     secret::{Secret, SecretKey},
 };
@@ -33,16 +33,13 @@ use crate::{
 const LONGEST_SUBJECT: usize = 255;
 
 /// Sends a browser to the identity provider.
-pub(super) async fn begin(
-    browser: &Browser<'_>,
-    asked: Option<AuthorizationRequest>,
-) -> Result<Response<Payload>, Error> {
+pub(super) async fn begin(browser: &Browser<'_>, awaiting: Awaiting) -> Result<Response<Payload>, Error> {
     let request = browser.request;
     let Some(idp) = request.live.idp() else { return Ok(browser.over()) };
     let key = SecretKey::random().map_err(|_| no_key(NoKey))?;
     let made = browser.now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let provider = request.live.idp_fingerprint().ok_or_else(Error::logins_not_kept)?.bytes();
-    let flow = IdpFlow { made, key: URL_SAFE_NO_PAD.encode(key.expose()), provider, asked };
+    let flow = IdpFlow { made, key: URL_SAFE_NO_PAD.encode(key.expose()), provider, awaiting };
     let Some(state) = browser.seal_for_idp(&flow)? else {
         let sentence = "This program asks in more words than can be taken through a login elsewhere.";
         return Ok(browser.trouble(sentence, None, WayOn::TellOperator));
@@ -134,7 +131,7 @@ pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload
     let account =
         Account { principal, fingerprint, display: login.display.into(), claims, checked: browser.now };
     let begun = browser.grants()?.begin_page_as(KeptAccount::new(account, login.keep), browser.now).await;
-    signed_in::go_on(browser, begun, flow.asked).await
+    signed_in::go_on(browser, begun, flow.awaiting).await
 }
 
 fn key_of(flow: &IdpFlow) -> Option<SecretKey> {

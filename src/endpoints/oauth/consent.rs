@@ -17,7 +17,7 @@ use crate::{
         login::grants::{Consent, NewCode, NoCode, PageLogin},
         scope::Scope,
     },
-    oauth::flow::AuthorizationRequest,
+    oauth::flow::{AuthorizationRequest, Awaiting},
     pages::{self, Form, SCOPE_FIELD, ScopeChoice, ScopeMeaning, Shown, csrf::Purpose},
     upstream::document::DocumentUrl,
 };
@@ -134,7 +134,8 @@ pub(super) async fn answer_form(browser: &Browser<'_>) -> Result<Response<Payloa
     // Only this browser has it, and only for a while.
     let Some(asked) = browser.open(flow)? else { return Ok(browser.over()) };
     let Some(login) = browser.login().await? else {
-        return browser.sign_in(Waiting(Some((flow, &asked))), "", false, None).await;
+        let awaiting = Awaiting::Program(asked.into());
+        return browser.sign_in(Waiting(Some((flow, &awaiting))), "", false, None).await;
     };
     if !browser.is_own_form(Purpose::Consent, Some(&login), Some(flow), form.get("csrf"))? {
         return Ok(browser.over());

@@ -53,6 +53,8 @@ pub(super) async fn show(browser: &Browser<'_>) -> Result<Response<Payload>, Err
         account: Shown::name(&account),
         sign_out_csrf: &sign_out_csrf,
         done: did.as_ref().and_then(|query| query.get("did")).and_then(Done::of),
+        own_accounts: &[],
+        accounts_of_others: None,
         own: &own,
         others: others.as_deref(),
         not_shown,

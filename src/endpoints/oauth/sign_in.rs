@@ -33,13 +33,10 @@ pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload
     if !browser.is_own_form(Purpose::SignIn, None, flow, form.get("csrf"))? {
         return Ok(browser.over());
     }
-    let asked = match flow.map(|flow| browser.open(flow)).transpose()? {
-        Some(None) => return Ok(browser.over()),
-        asked => asked.flatten(),
-    };
+    let Some(awaiting) = browser.awaited(flow)? else { return Ok(browser.over()) };
     match form.get("idp") {
-        Some("cancel") => return callback::cancel(browser, asked.as_ref()).await,
-        Some(_) => return callback::begin(browser, asked).await,
+        Some("cancel") => return callback::cancel(browser, awaiting.program()).await,
+        Some(_) => return callback::begin(browser, awaiting).await,
         None => {}
     }
     let is_by_token = form.get("token").is_some();
@@ -47,13 +44,13 @@ pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload
         Ok(proved) => proved,
         Err(failure) => {
             let name = form.get("username").unwrap_or_default();
-            let waiting = Waiting(flow.zip(asked.as_ref()));
+            let waiting = Waiting(flow.map(|flow| (flow, &awaiting)));
             return browser.sign_in(waiting, name, is_by_token, Some(failure)).await;
         }
     };
     let grants = browser.grants()?;
     let begun = grants.begin_page(&principal, fingerprint, browser.now).await;
-    signed_in::go_on(browser, begun, asked).await
+    signed_in::go_on(browser, begun, awaiting).await
 }
 
 /// Who has the password, or the token, of a form.

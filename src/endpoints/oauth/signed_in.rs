@@ -14,7 +14,7 @@ use crate::{
         grants::{NotBegun, PageLogin},
         keys::NoKey,
     },
-    oauth::flow::AuthorizationRequest,
+    oauth::flow::Awaiting,
     secret::Secret,
 };
 
@@ -22,7 +22,7 @@ use crate::{
 pub(super) async fn go_on(
     browser: &mut Browser<'_>,
     begun: Result<(Secret, PageLogin, bool), NotBegun>,
-    asked: Option<AuthorizationRequest>,
+    awaiting: Awaiting,
 ) -> Result<Response<Payload>, Error> {
     let request = browser.request;
     let (cookie, login, has_ended_another) = begun.map_err(|why| match why {
@@ -43,7 +43,11 @@ pub(super) async fn go_on(
     log.line(Level::Info, "Somebody signed in at the pages").display("principal", principal).send();
     browser.note(&login);
     browser.sign_in_with(cookie.expose());
-    let Some(asked) = asked else { return browser.lead_to("/oauth") };
+    let asked = match awaiting {
+        Awaiting::Nothing => return browser.lead_to("/oauth"),
+        Awaiting::Page(path) => return browser.lead_to(&path),
+        Awaiting::Program(asked) => *asked,
+    };
     let (client, redirect_target) = match browser.still_asked(&asked).await? {
         Ok(found) => found,
         Err(page) => return Ok(page),
