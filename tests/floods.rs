@@ -238,7 +238,7 @@ async fn kinds(addr: SocketAddr, issuer: &TestIssuer) -> Vec<Kind> {
                 link(&authorization(&token("sgc_", id.len() - 4)), ""),
             ],
             counted: 6,
-            statuses: &[200, 400],
+            statuses: &[200, 400, 429],
             is_from_everywhere: true,
         },
         Kind {

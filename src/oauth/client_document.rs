@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::client::{Client, ClientAuth, ClientKind, MOST_REDIRECTS, asks_for_codes, cut};
 use crate::{
     config::GrantTypes,
-    identity::login::attempts::Attempts,
+    identity::login::attempts::{self, Attempts},
     ledger::AddressBlock,
     upstream::document::{DocumentUrl, Documents, NotFetched},
 };
@@ -204,7 +204,7 @@ impl CachedDocuments {
         if let Some(known) = self.kept.lock().find(url.as_str(), Instant::now()) {
             return known;
         }
-        if self.asked.note_address(address, Instant::now()).is_err() {
+        if self.asked.note_address(address, attempts::RATE, Instant::now()).is_err() {
             return Err(NotAClient::NotFetched(NotFetched::Busy));
         }
         let fetched = self.documents.fetch(url, LONGEST, address).await;

@@ -31,6 +31,8 @@ pub enum NotFound {
 pub struct Clients {
     /// Who has registered clients lately.
     pub registrations: Attempts,
+    /// Who has lately asked for codes without being logged in.
+    pub requests: Attempts,
     documents: CachedDocuments,
 }
 

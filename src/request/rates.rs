@@ -48,12 +48,17 @@ pub fn refusal_of(request: &Request<'_>, error: Error) -> Error {
             let taken = take(request, RateKey::AuthFailures, rate, &request.address_owner().failure_rate);
             taken.err().unwrap_or(error)
         }
-        // A password that was not compared.
-        (ErrorKind::RateLimited, _) if error.cause.as_deref() == Some(RateKey::Logins.name()) => {
-            request.worker.shared.observer.metrics.rate_limited(RateKey::Logins);
+        _ => {
+            note_refused_login(request, &error);
             error
         }
-        _ => error,
+    }
+}
+
+/// Counts a refusal of what comes too often for a login, as a password that was not compared.
+pub fn note_refused_login(request: &Request<'_>, error: &Error) {
+    if error.kind == ErrorKind::RateLimited && error.cause.as_deref() == Some(RateKey::Logins.name()) {
+        request.worker.shared.observer.metrics.rate_limited(RateKey::Logins);
     }
 }
 

@@ -71,11 +71,13 @@ pub(super) async fn answer(
             audited.set_login(identity);
         }
     }
-    if let (Ok(_), Some(error)) = (&answered, refused.get()) {
+    // A refusal at a page is an answer.
+    let refused = answered.as_ref().err().or(refused.get());
+    if let Some(error) = refused {
+        rates::note_refused_login(request, error);
+    }
+    if let (Ok(_), Some(error)) = (&answered, refused) {
         request.record.failed(error);
     }
-    answered.map_err(|error| match error.kind {
-        ErrorKind::RateLimited => rates::refusal_of(request, error),
-        _ => error,
-    })
+    answered
 }

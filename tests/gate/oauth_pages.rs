@@ -922,6 +922,40 @@ async fn who_may_come_is_for_the_config_to_say_also_of_those_who_came_before() {
 }
 
 #[tokio::test]
+async fn an_address_has_so_many_pages_made_for_strangers_and_who_is_logged_in_waits_for_none() {
+    let world = World::start().await;
+    let id = world.registered("https://app.example/cb").await;
+    let asked = target(&asking(&id, "https://app.example/cb"));
+    let mut alice = world.browser();
+    let page = alice.get(&asked).await;
+    assert!(is_consent(&log_in(&mut alice, &page, "alice").await));
+
+    let mut stranger = world.browser();
+    let mut made = 1;
+    let page = loop {
+        let page = stranger.get(&asked).await;
+        if !is_sign_in(&page) {
+            break page;
+        }
+        made += 1;
+        // Some come back while it is counted.
+        assert!(made < 2_000, "as many as somebody likes");
+    };
+    assert!(made >= 600, "{made}");
+    assert_eq!((page.status, page.leads_to()), (429, None), "{page:?}");
+    assert!(
+        page.head.contains("text/html") && page.head.to_ascii_lowercase().contains("\r\nretry-after: 1\r\n"),
+        "{page:?}"
+    );
+    assert!(
+        world.gate.metrics().contains("sluicegate_rate_limited_total{key=\"logins\"} 1\n"),
+        "{}",
+        world.gate.metrics()
+    );
+    assert!(is_consent(&alice.get(&asked).await));
+}
+
+#[tokio::test]
 async fn a_flood_of_strangers_leaves_nothing_behind() {
     let world =
         World::start_with(|config| config["proxy"]["rateLimits"] = json!({ "authFailures": "off" })).await;

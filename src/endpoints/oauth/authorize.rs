@@ -6,7 +6,7 @@
 //! There is no POST, which is a choice (§3.1): only a page of the client could send one. What another page sends is not taken, and
 //! comes without the cookies by which a browser is known.
 
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Response;
@@ -22,16 +22,25 @@ use super::{
 use crate::{
     body::Payload,
     error::Error,
+    ledger::{Rate, RateKey},
     oauth::flow::{AuthorizationRequest, Awaiting, new_name},
     pages::WayOn,
 };
 
 /// Bytes of a `state` at most.
 const LONGEST_STATE: usize = 1024;
+/// Requests of one address that nobody is logged in for: so many people may be behind one, and no more is made for strangers.
+const OF_STRANGERS: Rate = Rate { count: 600, per: Duration::from_secs(60) };
 
 /// Answers one.
 pub(super) async fn answer(browser: &Browser<'_>) -> Result<Response<Payload>, Error> {
     let request = browser.request;
+    let login = browser.login().await?;
+    if login.is_none() {
+        let often = &request.shared.clients.requests;
+        let often = often.note_address(request.address_block(), OF_STRANGERS, Instant::now());
+        often.map_err(|wait| Error::too_often(RateKey::Logins, wait))?;
+    }
     let form = match request.asked() {
         Ok(form) => form,
         Err(fault) => {
@@ -79,7 +88,7 @@ pub(super) async fn answer(browser: &Browser<'_>) -> Result<Response<Payload>, E
         Err(fault) => return redirect.refused(browser, fault).await,
     };
     let authorization = Authorization { client: &client, redirect_target: &redirect_target, asked: &asked };
-    let login = match browser.login().await? {
+    let login = match login {
         Some(login) if !has_prompt(&form, "login") => login,
         _ if has_prompt(&form, "none") => {
             return redirect.refused(browser, Fault::NOBODY).await;

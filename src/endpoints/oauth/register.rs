@@ -10,6 +10,7 @@ use crate::{
     body::{Payload, response::uncached},
     config::Registration,
     error::{Error, ErrorKind},
+    identity::login::attempts,
     ledger::RateKey,
 };
 
@@ -19,7 +20,8 @@ pub(super) fn answer(request: &OauthRequest<'_>) -> Result<Response<Payload>, Er
     if config.registration == Registration::Off {
         return Err(ErrorKind::NotFound.into());
     }
-    let often = shared.clients.registrations.note_address(request.address_block(), Instant::now());
+    let often =
+        shared.clients.registrations.note_address(request.address_block(), attempts::RATE, Instant::now());
     often.map_err(|wait| Error::too_often(RateKey::Logins, wait))?;
     let now = live.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (status, body) = match registrar(request)?.register(body, config, now) {

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::ledger::{AddressBlock, Rate, RateMeter};
 
 /// Attempts of one address with one name, and of one name before it is slowed.
-const RATE: Rate = Rate { count: 10, per: Duration::from_secs(60) };
+pub const RATE: Rate = Rate { count: 10, per: Duration::from_secs(60) };
 /// How long somebody waits who tries a name that many try.
 const DELAY: Duration = Duration::from_secs(1);
 /// Names, and addresses with names, that are looked after at a time; and those before them, which are as many.
@@ -51,14 +51,14 @@ struct Meters {
 }
 
 impl Meters {
-    fn take(&mut self, hash: u64, now: Duration) -> Result<(), Duration> {
+    fn take(&mut self, hash: u64, rate: Rate, now: Duration) -> Result<(), Duration> {
         if self.current.len() >= MOST || now.saturating_sub(self.began) >= RATE.per {
             self.before = std::mem::take(&mut self.current);
             self.began = now;
         }
         let before = &mut self.before;
         let meter = self.current.entry(hash).or_insert_with(|| before.remove(&hash).unwrap_or_default());
-        meter.take(RATE, now)
+        meter.take(rate, now)
     }
 }
 
@@ -76,10 +76,11 @@ impl Attempts {
         (of(hash as u32), of((hash >> 32) as u32))
     }
 
-    /// Somebody at this address does what takes no name, at `now`; or may after a while.
-    pub fn note_address(&self, address: AddressBlock, now: Instant) -> Result<(), Duration> {
+    /// Somebody at this address does what takes no name, at `now`; or may after a while. It may be done so often; what is looked
+    /// after here has one rate, by the minute.
+    pub fn note_address(&self, address: AddressBlock, rate: Rate, now: Instant) -> Result<(), Duration> {
         let now = now.saturating_duration_since(self.began);
-        self.meters.lock().take(self.key.hash_one(address), now)
+        self.meters.lock().take(self.key.hash_one(address), rate, now)
     }
 
     /// Somebody at this address, who has a place among the comparisons, tries this name at `now`.
@@ -87,10 +88,10 @@ impl Attempts {
         let now = now.saturating_duration_since(self.began);
         let (of_both, of_name) = (self.key.hash_one((address, name)), self.key.hash_one(name));
         let mut meters = self.meters.lock();
-        if let Err(wait) = meters.take(of_both, now) {
+        if let Err(wait) = meters.take(of_both, RATE, now) {
             return Attempt::Refused(wait);
         }
-        match meters.take(of_name, now) {
+        match meters.take(of_name, RATE, now) {
             Ok(()) => Attempt::Now,
             Err(_) => Attempt::After(DELAY),
         }
