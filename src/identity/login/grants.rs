@@ -22,12 +22,13 @@ use super::{
     fingerprint::Fingerprint,
     grant::Grant,
     grant_id::GrantId,
+    keeper::Keeper,
     keys::{Keys, NoKey},
     page_cookie,
     refresh_token::{GrantKey, RefreshToken},
     session_token::SessionClaims,
     spent::{NotSpent, Spent},
-    store::{Down, FileStore},
+    store::Down,
     table::View,
 };
 use crate::{
@@ -60,18 +61,10 @@ const PAGE_IDLE: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotWritten;
 
-/// Where grants are kept.
-enum Store {
-    /// In the view alone.
-    Memory,
-    /// In a file, of which the view has what was last read.
-    File(FileStore),
-}
-
 /// All grants.
 pub struct Grants {
     view: Arc<View>,
-    store: Store,
+    keeper: Arc<Keeper>,
     key: Arc<GrantKey>,
     code_key: CodeKey,
 }
@@ -102,32 +95,18 @@ pub struct PageLogin {
 }
 
 impl Grants {
-    /// Those of this process alone.
-    pub(super) fn in_memory(keys: &Keys) -> Result<Self, NoKey> {
-        Self::of(Arc::default(), Store::Memory, keys)
-    }
-
-    /// Those in a file. `keys` never change as long as the file is the same.
-    pub(super) fn in_file(store: FileStore, view: Arc<View>, keys: &Keys) -> Result<Self, NoKey> {
-        Self::of(view, Store::File(store), keys)
-    }
-
-    fn of(view: Arc<View>, store: Store, keys: &Keys) -> Result<Self, NoKey> {
-        Ok(Self { view, store, key: Arc::new(GrantKey::new(keys)?), code_key: CodeKey::new(keys)? })
+    /// Those that this one keeps. `keys` never change as long as it is the same.
+    pub(super) fn new(keeper: Arc<Keeper>, keys: &Keys) -> Result<Self, NoKey> {
+        let view = Arc::clone(keeper.view());
+        Ok(Self { view, keeper, key: Arc::new(GrantKey::new(keys)?), code_key: CodeKey::new(keys)? })
     }
 
     async fn run<A: Act>(&self, act: A) -> Result<A::Answer, Down> {
-        match &self.store {
-            Store::Memory => Ok(self.view.change(|table| {
-                let Ok((answer, _)) = act.run(table);
-                answer
-            })),
-            Store::File(file) => file.run(act).await,
-        }
+        self.keeper.run(act).await
     }
 
     fn has_file(&self) -> bool {
-        matches!(self.store, Store::File(_))
+        self.keeper.has_file()
     }
 
     /// A user has logged in. If the user has as many grants as one may have, the one that was refreshed longest ago is revoked,
@@ -462,18 +441,8 @@ impl Grants {
         self.write_revoked();
     }
 
-    /// From now on, what changes is written.
-    pub(super) fn begin_to_write(&self) {
-        if let Store::File(file) = &self.store {
-            file.begin();
-        }
-    }
-
-    /// At once, so that it is over also if this process ends.
     fn write_revoked(&self) {
-        if let Store::File(file) = &self.store {
-            file.write_revoked();
-        }
+        self.keeper.write_revoked();
     }
 
     /// Who a refresh token of a grant of this kind is of, if this process knows the grant.
@@ -508,14 +477,11 @@ impl Grants {
 
     /// Waits until what was revoked is written. Fails if it cannot be.
     pub async fn flush(&self) -> Result<(), NotWritten> {
-        match &self.store {
-            Store::Memory => Ok(()),
-            Store::File(_) => self
-                .run(Revoke { these: Vec::new(), consents: Vec::new() })
-                .await
-                .map(drop)
-                .map_err(|Down| NotWritten),
+        if !self.has_file() {
+            return Ok(());
         }
+        let nothing = Revoke { these: Vec::new(), consents: Vec::new() };
+        self.run(nothing).await.map(drop).map_err(|Down| NotWritten)
     }
 }
 

@@ -257,7 +257,7 @@ async fn grants_of_users_that_are_gone_are_revoked_for_good() {
 
 #[tokio::test]
 async fn no_grant_begins_that_could_not_be_revoked() {
-    let grants = Grants::in_memory(&Keys::random().unwrap()).unwrap();
+    let grants = Grants::new(Arc::new(Keeper::in_memory()), &Keys::random().unwrap()).unwrap();
     let terms = LoginTerms { per_user: 100, ..TERMS };
     let fingerprint = fingerprint();
     let mut first = None;
@@ -281,7 +281,7 @@ async fn no_grant_begins_that_could_not_be_revoked() {
 
 #[tokio::test]
 async fn each_that_is_revoked_is_seen_at_once_and_until_its_tokens_have_ended_however_many_there_are() {
-    let grants = Grants::in_memory(&Keys::random().unwrap()).unwrap();
+    let grants = Grants::new(Arc::new(Keeper::in_memory()), &Keys::random().unwrap()).unwrap();
     let terms = LoginTerms { per_user: 2_000, ..TERMS };
     let (user, fingerprint) = ("alice".into(), fingerprint());
     let mut ids = Vec::new();

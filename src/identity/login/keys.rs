@@ -39,6 +39,12 @@ pub enum Purpose {
     StoredConsents,
     /// Seals its rows of people of the identity provider.
     StoredAccounts,
+    /// Seals its rows of credentials for servers.
+    StoredUpstream,
+    /// Seals its rows of what waits for somebody at the issuer of a server.
+    StoredFlows,
+    /// Seals its rows of how the gateway is registered at those.
+    StoredClients,
     /// Seals what a login waits with at the identity provider.
     IdpLogin,
 }
@@ -61,6 +67,9 @@ impl Purpose {
             Self::StoredCodes => "store/codes",
             Self::StoredConsents => "store/consents",
             Self::StoredAccounts => "store/accounts",
+            Self::StoredUpstream => "store/upstream",
+            Self::StoredFlows => "store/flows",
+            Self::StoredClients => "store/clients",
             Self::IdpLogin => "sluicegate login at an identity provider v1",
         }
     }

@@ -12,6 +12,7 @@ pub mod fingerprint;
 mod grant;
 pub mod grant_id;
 pub mod grants;
+mod keeper;
 pub mod keys;
 mod kind;
 mod page_cookie;
@@ -24,6 +25,10 @@ pub mod spent;
 pub mod store;
 mod table;
 pub mod token_sealers;
+pub mod upstream;
+mod upstream_changes;
+mod upstream_row;
+mod upstream_table;
 mod uses;
 pub mod verdicts;
 
@@ -43,11 +48,13 @@ use self::{
     attempts::Attempts,
     fingerprint::Fingerprint,
     grants::Grants,
+    keeper::Keeper,
     keys::{Keys, NoKey, Purpose},
     passwords::PasswordChecks,
     session_token::SessionClaims,
     store::{Opening, StoreFault, StoreStatus},
     token_sealers::TokenSealers,
+    upstream::Upstreams,
     verdicts::Verdicts,
 };
 use super::Principal;
@@ -86,6 +93,8 @@ pub struct KeptLogins {
     /// Keys that never change as long as what is kept is the same.
     lasting: Keys,
     grants: Grants,
+    upstreams: Upstreams,
+    keeper: Arc<Keeper>,
     config: LoginStore,
     directory: PathBuf,
 }
@@ -113,23 +122,26 @@ impl Logins {
         opening: Opening<'_>,
     ) -> Result<KeptLogins, StoreFault> {
         let no_key = |NoKey| StoreFault::new("the system gives no random numbers");
-        let (sealers, lasting, grants) = match config.storage {
+        let (sealers, lasting, keeper) = match config.storage {
             LoginStorage::File => {
                 let opened = store::open(config, directory, opening, self.status.clone())?;
-                let grants = Grants::in_file(opened.store, opened.view, &opened.lasting);
-                (opened.sealers, opened.lasting, grants.map_err(no_key)?)
+                let keeper = Keeper::in_file(opened.store, opened.view);
+                (opened.sealers, opened.lasting, keeper)
             }
             LoginStorage::Memory => in_memory().map_err(no_key)?,
         };
+        let keeper = Arc::new(keeper);
+        let grants = Grants::new(Arc::clone(&keeper), &lasting).map_err(no_key)?;
+        let upstreams = Upstreams::new(Arc::clone(&keeper));
         let (config, directory) = (config.clone(), directory.to_owned());
-        Ok(KeptLogins { sealers, lasting, grants, config, directory })
+        Ok(KeptLogins { sealers, lasting, grants, upstreams, keeper, config, directory })
     }
 
     /// Begins to keep logins. What was opened first stays.
     pub fn keep_store(&self, opened: KeptLogins) {
         if self.kept.set(opened).is_ok() {
             self.status.send_if_modified(|status| status.down.take().is_some());
-            self.grants().into_iter().for_each(Grants::begin_to_write);
+            self.kept.get().into_iter().for_each(|kept| kept.keeper.begin_to_write());
         }
     }
 
@@ -162,6 +174,11 @@ impl Logins {
     /// What logins began; `None` if they are not kept.
     pub fn grants(&self) -> Option<&Grants> {
         Some(&self.kept.get()?.grants)
+    }
+
+    /// Credentials for servers; `None` if they are not kept.
+    pub fn upstream(&self) -> Option<&Upstreams> {
+        Some(&self.kept.get()?.upstreams)
     }
 
     /// How logins are kept, from now on.
@@ -229,9 +246,7 @@ impl Logins {
     }
 }
 
-fn in_memory() -> Result<(Arc<ArcSwap<TokenSealers>>, Keys, Grants), NoKey> {
+fn in_memory() -> Result<(Arc<ArcSwap<TokenSealers>>, Keys, Keeper), NoKey> {
     let sealers = Arc::new(ArcSwap::from_pointee(TokenSealers::new(&Keys::random()?)?));
-    let lasting = Keys::random()?;
-    let grants = Grants::in_memory(&lasting)?;
-    Ok((sealers, lasting, grants))
+    Ok((sealers, Keys::random()?, Keeper::in_memory()))
 }

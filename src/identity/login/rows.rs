@@ -1,6 +1,6 @@
 //! Where what logins began is kept, for as long as nobody else changes it: in memory, or in a file.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use super::{
     account::KeptAccount,
@@ -10,6 +10,7 @@ use super::{
     grant_id::GrantId,
     kind::KindTag,
     spent::{Spent, SpentId},
+    upstream_row::{KeptClient, KeptFlow, KeptUpstream, PairId, UpstreamOwner, UpstreamRow, UpstreamState},
 };
 use crate::identity::principal::Principal;
 
@@ -17,10 +18,47 @@ use crate::identity::principal::Principal;
 /// always room to revoke one.
 pub(super) const MOST: usize = 100_000;
 
+/// The rows of what is kept for servers.
+pub(super) trait UpstreamRows {
+    /// Why they cannot be read or written.
+    type Error;
+
+    fn credential(&mut self, id: PairId) -> Result<Option<KeptUpstream>, Self::Error>;
+    /// By the names of the servers.
+    fn credentials_of(&mut self, owner: &UpstreamOwner) -> Result<Vec<UpstreamRow>, Self::Error>;
+    /// So many, without bodies, by owner and server.
+    fn all_credentials(&mut self, most: usize) -> Result<Vec<UpstreamRow>, Self::Error>;
+    /// How many there are of each server in each state.
+    fn credential_counts(&mut self) -> Result<Vec<(Arc<str>, UpstreamState, usize)>, Self::Error>;
+    fn count_credentials(&mut self) -> Result<usize, Self::Error>;
+    fn count_credentials_of(&mut self, owner: &UpstreamOwner) -> Result<usize, Self::Error>;
+    /// Adds one, or replaces what there is of it.
+    fn put_credential(&mut self, kept: &KeptUpstream) -> Result<(), Self::Error>;
+    /// Until then one of all processes refreshes it. Nobody has to read it again for that.
+    fn lock_credential(&mut self, id: PairId, until: SystemTime) -> Result<(), Self::Error>;
+    fn remove_credential(&mut self, id: PairId) -> Result<(), Self::Error>;
+
+    fn flow(&mut self, id: [u8; 32]) -> Result<Option<KeptFlow>, Self::Error>;
+    /// The flows of a principal, and when each ends.
+    fn flows_of(&mut self, principal: &Principal) -> Result<Vec<([u8; 32], SystemTime)>, Self::Error>;
+    fn count_flows(&mut self) -> Result<usize, Self::Error>;
+    fn put_flow(&mut self, id: [u8; 32], flow: &KeptFlow) -> Result<(), Self::Error>;
+    fn remove_flow(&mut self, id: [u8; 32]) -> Result<(), Self::Error>;
+
+    fn client(&mut self, id: PairId) -> Result<Option<KeptClient>, Self::Error>;
+    fn count_clients(&mut self) -> Result<usize, Self::Error>;
+    fn put_client(&mut self, client: &KeptClient) -> Result<(), Self::Error>;
+    fn remove_client(&mut self, id: PairId) -> Result<(), Self::Error>;
+}
+
 /// The rows of all tables.
 pub(super) trait Rows {
     /// Why they cannot be read or written.
     type Error;
+    /// What has those of what is kept for servers.
+    type Upstream: UpstreamRows<Error = Self::Error>;
+
+    fn upstream(&mut self) -> &mut Self::Upstream;
 
     fn get(&mut self, id: GrantId) -> Result<Option<Grant>, Self::Error>;
     /// The grants of one kind that a principal has, and when each was refreshed.

@@ -23,6 +23,8 @@ use super::{
     refresh_token::RefreshToken,
     rows::{MOST, Rows},
     spent::{Spent, SpentId},
+    upstream_changes::UpstreamChanges,
+    upstream_table::UpstreamTable,
     uses::Uses,
 };
 use crate::identity::principal::Principal;
@@ -53,6 +55,8 @@ pub(super) struct Table {
     accounts: Arc<Accounts>,
     /// What was used up, by whose it is, and until when that is kept.
     spent: HashMap<Arc<str>, HashMap<SpentId, SystemTime>>,
+    /// What is kept for servers.
+    upstream: UpstreamTable,
     swept: Option<SystemTime>,
     /// The time of day when that was last told.
     pub(super) now: Option<SystemTime>,
@@ -117,6 +121,11 @@ impl Table {
 
 impl Rows for Table {
     type Error = Infallible;
+    type Upstream = UpstreamTable;
+
+    fn upstream(&mut self) -> &mut UpstreamTable {
+        &mut self.upstream
+    }
 
     fn get(&mut self, id: GrantId) -> Result<Option<Grant>, Infallible> {
         Ok(self.grants.get(&id).cloned())
@@ -246,13 +255,21 @@ pub(super) struct View {
     revoked: ArcSwap<Revoked>,
     pub(super) uses: Uses,
     pub(super) accounts: Arc<Accounts>,
+    /// What others wrote of credentials for servers, which are not here.
+    pub(super) upstream_changes: UpstreamChanges,
 }
 
 impl Default for View {
     fn default() -> Self {
         let accounts = Arc::<Accounts>::default();
         let table = Table { accounts: Arc::clone(&accounts), ..Table::default() };
-        Self { table: Mutex::new(table), revoked: ArcSwap::default(), uses: Uses::default(), accounts }
+        Self {
+            table: Mutex::new(table),
+            revoked: ArcSwap::default(),
+            uses: Uses::default(),
+            accounts,
+            upstream_changes: UpstreamChanges::default(),
+        }
     }
 }
 
@@ -433,6 +450,7 @@ impl View {
                 of_one.retain(|_, until| now < *until);
                 !of_one.is_empty()
             });
+            table.upstream.sweep(now);
             table.swept = Some(now);
         });
     }

@@ -8,5 +8,6 @@ pub(super) mod consents;
 pub(super) mod grants;
 mod known;
 pub(super) mod spent;
+pub(super) mod upstream;
 
 pub(super) use self::act::{Act, Undelivered};

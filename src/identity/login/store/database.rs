@@ -20,6 +20,7 @@ use super::{
     opening::Opening,
     rows::{FileRows, PORTION, SealedRow, Sealers},
     sealed::ColumnSealer,
+    upstream_rows::{CLIENT_BOUND, FLOW_BOUND, UPSTREAM_BOUND, changes_of_others},
 };
 use crate::{
     identity::login::{
@@ -107,6 +108,48 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX spent_owner ON spent (owner);
     CREATE INDEX spent_ends ON spent (ends);
+",
+    "
+    CREATE TABLE upstream (
+        id BLOB PRIMARY KEY,       -- SHA-256 of owner and server
+        owner TEXT NOT NULL,
+        server TEXT NOT NULL,
+        state TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        changed_at INTEGER NOT NULL,
+        ends INTEGER,              -- of what is sent to the server
+        version INTEGER NOT NULL,
+        locked_until INTEGER NOT NULL,
+        body BLOB NOT NULL,        -- sealed
+        changed INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX upstream_owner ON upstream (owner, server);
+    CREATE INDEX upstream_server ON upstream (server, state);
+    CREATE INDEX upstream_changed ON upstream (changed);
+    CREATE TABLE upstream_gone (   -- what was removed, for others to read
+        id BLOB PRIMARY KEY,
+        owner TEXT NOT NULL,
+        server TEXT NOT NULL,
+        ends INTEGER NOT NULL,     -- from then on it is forgotten
+        changed INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX upstream_gone_ends ON upstream_gone (ends);
+    CREATE INDEX upstream_gone_changed ON upstream_gone (changed);
+    CREATE TABLE flows (
+        id BLOB PRIMARY KEY,       -- SHA-256 of what somebody comes back with
+        principal TEXT NOT NULL,
+        ends INTEGER NOT NULL,
+        body BLOB NOT NULL         -- sealed
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX flows_principal ON flows (principal, ends);
+    CREATE INDEX flows_ends ON flows (ends);
+    CREATE TABLE clients (
+        id BLOB PRIMARY KEY,       -- SHA-256 of server and issuer
+        server TEXT NOT NULL,
+        issuer TEXT NOT NULL,
+        body BLOB NOT NULL         -- sealed
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX clients_server ON clients (server);
 ",
 ];
 
@@ -218,6 +261,10 @@ pub(super) struct Database {
     pub(super) salt: Vec<u8>,
     /// Number of the last change that was read.
     seen: i64,
+    /// Number of the last change that was made here.
+    own: i64,
+    /// Rows that did not open when somebody asked for them.
+    faults: Vec<String>,
     /// What tells whether somebody else has written.
     version: i64,
     /// When that was asked last: by a clock that nobody sets, and by one that goes on while the machine sleeps.
@@ -292,6 +339,8 @@ impl Database {
             secret,
             salt,
             seen: -1,
+            own: -1,
+            faults: Vec::new(),
             version: 0,
             asked: (Instant::now(), SystemTime::now()),
             was_away: false,
@@ -322,6 +371,9 @@ impl Database {
             ("codes", "principal", &sealers.codes),
             ("consents", "principal", &sealers.consents),
             ("accounts", "principal", &sealers.accounts),
+            ("upstream", UPSTREAM_BOUND, &sealers.upstream),
+            ("flows", FLOW_BOUND, &sealers.flows),
+            ("clients", CLIENT_BOUND, &sealers.clients),
         ] {
             let select =
                 format!("SELECT id, {owner}, body FROM {table} WHERE id > ?1 ORDER BY id LIMIT {PORTION}");
@@ -355,10 +407,18 @@ impl Database {
         work: impl FnOnce(&mut FileRows<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let tx = self.connection.transaction_with_behavior(Immediate)?;
-        let mut rows = FileRows { tx: &tx, sealers: &self.sealers, now, changed: None };
+        let mut rows = FileRows { tx: &tx, sealers: &self.sealers, now, changed: None, faults: Vec::new() };
         let done = work(&mut rows)?;
+        let FileRows { changed, faults, .. } = rows;
         tx.commit()?;
+        self.own = changed.unwrap_or(self.own);
+        self.faults.extend(faults);
         Ok(done)
+    }
+
+    /// Rows that did not open when somebody asked for them, since this was asked.
+    pub(super) fn take_faults(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.faults)
     }
 
     /// Whether somebody else has written since this was asked.
@@ -407,6 +467,14 @@ impl Database {
                     Some(account) => accounts.push(KeptAccount { keep: None, ..account }),
                     None => faults.push(row.name("accounts")),
                 }
+            }
+        }
+        if self.seen >= 0 && (is_all || changed != self.seen) {
+            // What this process wrote itself, it knows.
+            let of_others = if is_all { None } else { changes_of_others(&tx, self.seen, self.own)? };
+            match of_others {
+                Some(changes) => view.upstream_changes.note(changes),
+                None => view.upstream_changes.note_all(),
             }
         }
         drop(tx);

@@ -13,6 +13,7 @@ mod sealed;
 mod secrets;
 mod status;
 mod thread;
+mod upstream_rows;
 
 use std::{path::Path, sync::Arc};
 

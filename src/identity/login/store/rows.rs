@@ -35,6 +35,9 @@ pub(super) struct Sealers {
     pub(super) codes: ColumnSealer,
     pub(super) consents: ColumnSealer,
     pub(super) accounts: ColumnSealer,
+    pub(super) upstream: ColumnSealer,
+    pub(super) flows: ColumnSealer,
+    pub(super) clients: ColumnSealer,
 }
 
 impl Sealers {
@@ -46,6 +49,9 @@ impl Sealers {
             codes: sealer(Purpose::StoredCodes)?,
             consents: sealer(Purpose::StoredConsents)?,
             accounts: sealer(Purpose::StoredAccounts)?,
+            upstream: sealer(Purpose::StoredUpstream)?,
+            flows: sealer(Purpose::StoredFlows)?,
+            clients: sealer(Purpose::StoredClients)?,
         })
     }
 }
@@ -121,11 +127,13 @@ pub(super) struct FileRows<'a> {
     pub(super) now: SystemTime,
     /// Number of this change, if it is one.
     pub(super) changed: Option<i64>,
+    /// Rows that did not open.
+    pub(super) faults: Vec<String>,
 }
 
 impl FileRows<'_> {
     /// The number of this change.
-    fn change(&mut self) -> rusqlite::Result<i64> {
+    pub(super) fn change(&mut self) -> rusqlite::Result<i64> {
         if let Some(changed) = self.changed {
             return Ok(changed);
         }
@@ -149,6 +157,8 @@ impl FileRows<'_> {
             ("codes", "ends"),
             ("consents", "ends"),
             ("spent", "ends"),
+            ("flows", "ends"),
+            ("upstream_gone", "ends"),
         ] {
             let is_over = format!("SELECT id FROM {table} WHERE {end} <= ?1 LIMIT {PORTION}");
             if self.tx.prepare(&is_over)?.exists([before])? {
@@ -203,13 +213,23 @@ impl FileRows<'_> {
     }
 }
 
-fn sealed(sealer: &ColumnSealer, id: &[u8], owner: &str, text: Option<&[u8]>) -> rusqlite::Result<Vec<u8>> {
+pub(super) fn sealed(
+    sealer: &ColumnSealer,
+    id: &[u8],
+    owner: &str,
+    text: Option<&[u8]>,
+) -> rusqlite::Result<Vec<u8>> {
     let sealed = text.and_then(|text| sealer.seal(id, owner.as_bytes(), text).ok());
     sealed.ok_or_else(|| rusqlite::Error::ToSqlConversionFailure("it cannot be sealed".into()))
 }
 
 impl Rows for FileRows<'_> {
     type Error = rusqlite::Error;
+    type Upstream = Self;
+
+    fn upstream(&mut self) -> &mut Self {
+        self
+    }
 
     fn get(&mut self, id: GrantId) -> rusqlite::Result<Option<Grant>> {
         let row = self.one("SELECT id, principal, body FROM grants WHERE id = ?1", &row_id(id))?;

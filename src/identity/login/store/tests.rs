@@ -522,8 +522,11 @@ fn as_the_first_version_left_it(place: &Place, secret: &GrantSecret) -> GrantId 
     let kept = kept_keys::load(&place.state).unwrap();
     let keys = Secrets::of(&LoginStore::default(), kept).of_columns();
     let sql = place.sql();
-    sql.execute_batch("DROP TABLE codes; DROP TABLE consents; DROP TABLE accounts; DROP TABLE spent; PRAGMA user_version = 1")
-        .unwrap();
+    sql.execute_batch(
+        "DROP TABLE codes; DROP TABLE consents; DROP TABLE accounts; DROP TABLE spent; DROP TABLE upstream; \
+         DROP TABLE upstream_gone; DROP TABLE flows; DROP TABLE clients; PRAGMA user_version = 1",
+    )
+    .unwrap();
     let id = GrantId::random().unwrap();
     let row_id: [u8; 32] = sha2::Sha256::digest(id.bytes()).into();
     let moment = |seconds| (at(seconds).duration_since(UNIX_EPOCH).unwrap().as_millis() as i64).to_be_bytes();

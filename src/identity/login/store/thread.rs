@@ -209,6 +209,7 @@ impl Writer {
             }
             Ok(())
         });
+        news.faults.extend(self.database.take_faults());
         let read = read.map_err(|error| format!("{}: {error}", self.database.path().display()));
         self.report(wrote.and(read), &news);
         self.undelivered.extend(done.answers.into_iter().filter_map(|ready| ready()));
