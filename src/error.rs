@@ -20,6 +20,8 @@ pub struct Error {
     pub requirement: Option<Box<str>>,
     /// The scope that a token has to have.
     pub scope_needed: Option<Box<str>>,
+    /// Where the caller connects their account at the server.
+    pub connect_url: Option<Box<str>>,
     /// Seconds after which it is worth to try again, if that is known.
     pub retry_after: Option<u32>,
 }
@@ -109,6 +111,8 @@ kinds! {
     InvalidRequest: Client, BAD_REQUEST, "invalid_request", "The body is not the JSON object that this path takes.";
     /// `?servers=` or `?tags=` that say nothing clear.
     Selector: Client, BAD_REQUEST, "bad_selector", "Select by servers=NAMES or by tags=TAGS, not both; match is any or all; no other selector is known.";
+    /// The caller has to connect an account at the server first, or to enter a token for it.
+    UpstreamAuthorizationRequired: Client, FORBIDDEN, "upstream_authorization_required", "This server is used with your own account there: connect it first, at the address in connect_url.";
     /// The path exists, the method does not.
     MethodNotAllowed: Client, METHOD_NOT_ALLOWED, "method_not_allowed", "This method is not served at this path.";
     /// A browser wants to load it as a page, a frame, a script or the like.
@@ -133,7 +137,9 @@ kinds! {
     UpstreamUnreadable: Upstream, BAD_GATEWAY, "upstream_unreadable", "The MCP server behind this gateway answered with what cannot be read, so that its tools cannot be filtered.";
     /// The upstream refuses the credential that the gateway has for it, or asks for one. That is nothing that a login of the
     /// client's could mend.
-    UpstreamUnauthorized: Upstream, BAD_GATEWAY, "upstream_unauthorized", "The MCP server behind this gateway does not accept the gateway's credential for it; the server's configured headers need to be changed.";
+    UpstreamUnauthorized: Upstream, BAD_GATEWAY, "upstream_unauthorized", "The MCP server behind this gateway does not accept the gateway's credential for it; whoever runs the gateway needs to look at the server's headers or upstreamAuth.";
+    /// The credential for the upstream cannot be got at present: whoever gives it does not answer.
+    UpstreamAuthUnavailable: Upstream, BAD_GATEWAY, "upstream_auth_unavailable", "The credential for the MCP server behind this gateway cannot be renewed at present; try again shortly.";
     /// No response head within the time-out.
     UpstreamTimeout: Upstream, GATEWAY_TIMEOUT, "upstream_timeout", "The MCP server behind this gateway did not answer in time.";
     /// The caller has as much of the gateway as one caller may have.
@@ -188,10 +194,19 @@ impl Error {
     /// What `Retry-After` says, where it is worth to try again.
     pub fn retry_after(&self) -> Option<u32> {
         match self.kind {
-            ErrorKind::Unavailable | ErrorKind::Stopped | ErrorKind::CallerLimit => Some(5),
+            ErrorKind::Unavailable
+            | ErrorKind::Stopped
+            | ErrorKind::CallerLimit
+            | ErrorKind::UpstreamAuthUnavailable => Some(5),
             ErrorKind::RateLimited | ErrorKind::GuessLimited => Some(self.retry_after.unwrap_or(1)),
             _ => None,
         }
+    }
+
+    /// The caller has no credential for the server yet, and gets one at `connect_url`, if the gateway has pages.
+    pub fn not_connected(connect_url: Option<String>) -> Self {
+        let connect_url = connect_url.map(String::into_boxed_str);
+        Self { connect_url, ..ErrorKind::UpstreamAuthorizationRequired.into() }
     }
 
     /// The server was stopped, or is disabled.
@@ -232,7 +247,14 @@ impl Error {
 
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
-        Self { kind, cause: None, requirement: None, scope_needed: None, retry_after: None }
+        Self {
+            kind,
+            cause: None,
+            requirement: None,
+            scope_needed: None,
+            connect_url: None,
+            retry_after: None,
+        }
     }
 }
 

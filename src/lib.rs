@@ -19,6 +19,7 @@
 //! | servers | [`servers`] (the servers of the config, as they run), [`session`] (sessions that the gateway keeps) |
 //! | links | [`link`] (a conversation with a server, whatever carries it) |
 //! | processes | [`child`] (processes of the gateway's) |
+//! | credentials | [`credentials`] (what the gateway sends to servers, and for whom) |
 //! | authorization | [`oauth`] (clients of the gateway's own authorization server, and what they ask for) |
 //! | upstream | [`upstream`] (the side towards servers), [`observe`] (log and metrics) |
 //! | downstream | [`downstream`] (the side towards clients) |
@@ -34,6 +35,7 @@ pub mod child;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod demo;
 pub mod downstream;
 pub mod endpoints;

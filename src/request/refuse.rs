@@ -35,7 +35,10 @@ pub struct Refused<'a> {
 pub fn refuse(refused: &Refused<'_>, error: &Error) -> Response<Payload> {
     let Refused { realm, tried_basic, metadata, id, methods, version } = refused;
     let (code, sentence) = (error.kind.code(), error.sentence());
-    let body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id.as_str() });
+    let mut body = serde_json::json!({ "error": code, "error_description": sentence, "message": sentence, "request_id": id.as_str() });
+    if let Some(url) = &error.connect_url {
+        body["connect_url"] = (&**url).into();
+    }
     let mut response = uncached(error.kind.status(), "application/json", body.to_string());
     let headers = response.headers_mut();
     // What a client without a token is to ask for. Clients read the first challenge, so it is one (MCP 2026-07-28, authorization).

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     child::Supervisor,
     config::{Access, InlineTarget, Server, ToolRules},
+    credentials::{ServerCredentials, Vault},
     identity::{Caller, Identity, Principal, Standing, credential_key::CredentialKey},
     ledger::RateMeter,
     link::inline::InlineServer,
@@ -49,6 +50,8 @@ pub struct ServerEntry {
     pub health: Arc<Health>,
     /// Conversations that callers share. Survives reloads that leave the server as it was.
     pub shared_links: Arc<SharedLinks>,
+    /// With whose credentials it is called, where those are not of the config. Survives reloads that leave them as they were.
+    pub credentials: Option<Arc<ServerCredentials>>,
 }
 
 impl ServerEntry {
@@ -62,7 +65,7 @@ impl ServerEntry {
         identities: &[Arc<Identity>],
         policy: &Policy<'_>,
         origins: &mut Origins<'_>,
-        observer: &Arc<Observer>,
+        (observer, vault): (&Arc<Observer>, &Arc<Vault>),
     ) -> Result<Self, Unusable> {
         let same =
             kept.filter(|entry| entry.goes_on_as(server) && entry.server.idle_timeout == server.idle_timeout);
@@ -99,6 +102,10 @@ impl ServerEntry {
             request_rate: kept.map(|entry| Arc::clone(&entry.request_rate)).unwrap_or_default(),
             health,
             shared_links: same.map(|entry| Arc::clone(&entry.shared_links)).unwrap_or_default(),
+            credentials: server.upstream_auth.as_ref().map(|config| {
+                let kept = kept.and_then(|entry| entry.credentials.as_ref());
+                ServerCredentials::build(server, config, kept, vault)
+            }),
             server: server.clone(),
         })
     }
@@ -146,6 +153,7 @@ impl ServerEntry {
             request_rate: Arc::default(),
             health: Arc::default(),
             shared_links: Arc::default(),
+            credentials: None,
         }
     }
 

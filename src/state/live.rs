@@ -27,6 +27,7 @@ pub use self::token_sources::TokenSource;
 use crate::{
     clock::Clock,
     config::{ClientProof, Issuer, Limits, Server, Snapshot, User},
+    credentials::Vault,
     error::{Error, ErrorKind},
     identity::{
         Admission, Caller, Identity, Principal, Proof, Standing,
@@ -105,6 +106,8 @@ pub struct Live {
     pub audit: Option<Arc<Audit>>,
     /// Logins of users.
     pub(super) logins: Arc<Logins>,
+    /// What servers' credentials share.
+    pub(super) vault: Arc<Vault>,
     /// Of which those whom an issuer vouches for have their part.
     ledger: Arc<Ledger>,
 }
@@ -209,6 +212,7 @@ impl Live {
         });
         let callers: Vec<CallerEntry> = credentials.chain(users).chain(clients).collect();
         let identities: Vec<_> = callers.iter().map(|entry| Arc::clone(&entry.identity)).collect();
+        let vault = previous.map(|live| Arc::clone(&live.vault)).unwrap_or_default();
         let mut servers = Vec::with_capacity(snapshot.servers.len());
         let mut origins = Origins::of(previous.into_iter().flat_map(Self::origins), &snapshot.system_roots);
         for server in &snapshot.servers {
@@ -220,8 +224,9 @@ impl Live {
                 true => PastCallers::Several,
             };
             let policy = Policy { servers: server, now: None, admin_sees_all: snapshot.admin_sees_all };
+            let of_gateway = (observer, &vault);
             let entry =
-                ServerEntry::build(server, kept, before, &identities, &policy, &mut origins, observer)?;
+                ServerEntry::build(server, kept, before, &identities, &policy, &mut origins, of_gateway)?;
             servers.push(Arc::new(entry));
         }
         snapshot.system_roots.forget();
@@ -311,6 +316,7 @@ impl Live {
             all,
             clock: Arc::clone(clock),
             logins: Arc::clone(logins),
+            vault,
             sessions,
             audit,
         })

@@ -22,6 +22,7 @@ pub use self::{
 };
 use crate::{
     config::Limits,
+    credentials::Vault,
     downstream::slots::Connections,
     error::{Error, ErrorKind},
     identity::{
@@ -51,6 +52,8 @@ pub struct GatewayState {
     pub sessions: Registry,
     /// Logins of users.
     pub logins: Arc<Logins>,
+    /// Credentials for servers.
+    pub credentials: Arc<Vault>,
     /// Clients of the gateway as an authorization server.
     pub clients: Clients,
     /// Whom the identity provider is being asked about.
@@ -79,6 +82,8 @@ impl GatewayState {
             observer,
             sessions: Registry::default(),
             logins: Arc::clone(&live.logins),
+            changes: live.vault.changes().clone(),
+            credentials: Arc::clone(&live.vault),
             live: ArcSwap::from_pointee(live),
             clients: Clients::default(),
             rechecks: Rechecks::default(),
@@ -87,7 +92,6 @@ impl GatewayState {
             connections: Connections::new(max_connections, SPARE_CONNECTIONS, per_address),
             decoys: Arc::new(Semaphore::new(MOST_DECOYS)),
             phase: AtomicU8::new(Phase::Serves as u8),
-            changes: watch::Sender::default(),
             revoked: AtomicU64::default(),
         }
     }
