@@ -53,10 +53,7 @@ use crate::{
     observe::{Observer, Topic},
     servers::Backend,
     state::{GatewayState, Live, SPARE_CONNECTIONS, capacity},
-    upstream::{
-        Unusable,
-        document::{Documents, Internet},
-    },
+    upstream::{Unusable, document::Documents, internet::Internet},
 };
 
 pub use crate::gateway::{

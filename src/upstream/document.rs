@@ -1,18 +1,13 @@
 //! JSON documents of hosts that a stranger names: what a client says of itself.
 //!
-//! Whoever has the gateway fetch something must not reach by it what only the gateway reaches: services of its machine, of its
-//! network, of its cloud. So all that is fetched comes through here, and only over HTTPS at port 443, from a host whose
-//! addresses are all of the public Internet. A name is resolved once, and what is connected to is what was looked at: a name
-//! that points elsewhere a moment later gains nothing. A redirect is not followed. Nothing of an answer is shown to whoever
-//! asked, and a fetch that fails says in one word why.
+//! All that is fetched comes through here, and only over HTTPS at port 443, from a host whose addresses are all of the
+//! [public Internet](super::internet). A redirect is not followed. Nothing of an answer is shown to whoever asked, and a fetch that
+//! fails says in one word why.
 
 use std::{
     collections::HashMap,
     fmt,
     future::ready,
-    io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
-    pin::Pin,
     rc::Rc,
     sync::{Arc, Weak},
     time::Duration,
@@ -21,32 +16,27 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
-use rustls::pki_types::CertificateDer;
-use tokio::{net::TcpStream, sync::OnceCell, task::spawn_blocking, time::timeout};
+use tokio::{sync::OnceCell, time::timeout};
 use url::{Host, Url};
 
 use super::{
-    Origin, SystemTrust, UpstreamSocket,
+    Origin, UpstreamSocket,
     client::{Client, ClientRequest, ClientResponse, whole},
+    internet::{Internet, NotReached, PublicHosts, SystemInternet},
 };
 use crate::{
-    config::SystemRoots,
     error::ErrorKind,
-    identity::foreign::source::Ask,
+    identity::foreign::source::{Ask, AskBody},
     ledger::{AddressBlock, PendingTable},
     net::global::is_global,
 };
 
-/// The only port of documents.
-const PORT: u16 = 443;
 /// Bytes of a URL at most.
 const LONGEST_URL: usize = 1024;
 /// How long a fetch may take in all.
 const MOST_TIME: Duration = Duration::from_secs(5);
-/// How long one address of several may take to be connected to.
-const EACH_ADDRESS: Duration = Duration::from_millis(1500);
-/// Addresses of one host that are tried.
-const MOST_ADDRESSES: usize = 4;
+/// How long a host may take for the head of an answer, and for each part of its body. Who asks has less for all, mostly.
+const MOST_SILENCE: Duration = Duration::from_secs(10);
 /// Fetches at a time, in all and of those who ask from one address. Who comes then gets the place of another one.
 const MOST: usize = 64;
 const OF_ONE_ADDRESS: usize = 4;
@@ -158,34 +148,14 @@ impl NotFetched {
     }
 }
 
-/// A connection that is made.
-pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + 'a>>;
-
-/// The Internet, as the gateway reaches it. Tests have one of their own; whatever it is, which addresses may be connected to
-/// is not for it to say.
-pub trait Internet: Send + Sync {
-    /// The addresses of a host. It may block.
-    fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
-    /// A connection to exactly this address.
-    fn connect(&self, address: SocketAddr) -> Connecting<'_>;
-    /// The certificates that hosts are trusted by. It may block.
-    fn roots(&self) -> Vec<CertificateDer<'static>>;
-}
-
-/// The Internet.
-struct SystemInternet;
-
-impl Internet for SystemInternet {
-    fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        Ok((host, PORT).to_socket_addrs()?.map(|address| address.ip()).collect())
-    }
-
-    fn connect(&self, address: SocketAddr) -> Connecting<'_> {
-        Box::pin(TcpStream::connect(address))
-    }
-
-    fn roots(&self) -> Vec<CertificateDer<'static>> {
-        SystemRoots::default().take()
+impl From<NotReached> for NotFetched {
+    fn from(why: NotReached) -> Self {
+        match why {
+            NotReached::Busy => Self::Busy,
+            NotReached::Unresolved => Self::Unresolved,
+            NotReached::NotPublic => Self::NotPublic,
+            NotReached::Unreachable => Self::Unreachable,
+        }
     }
 }
 
@@ -196,8 +166,7 @@ type Cell = OnceCell<Fetched>;
 
 /// Fetches documents.
 pub struct Documents {
-    internet: Arc<dyn Internet>,
-    trust: SystemTrust,
+    hosts: PublicHosts,
     /// What is being fetched. Who asks for the same waits for the same.
     running: Mutex<HashMap<Key, Weak<Cell>>>,
     /// Who has something fetched.
@@ -221,8 +190,7 @@ impl Documents {
     /// Documents of this Internet.
     pub fn of(internet: Arc<dyn Internet>) -> Self {
         Self {
-            internet,
-            trust: SystemTrust::default(),
+            hosts: PublicHosts::of(internet),
             running: Mutex::default(),
             pending: PendingTable::new(MOST, OF_ONE_ADDRESS),
             look_ups: Arc::default(),
@@ -257,55 +225,8 @@ impl Documents {
     }
 
     async fn fetch_now(&self, url: &DocumentUrl, most: usize, address: AddressBlock) -> Fetched {
-        let internet = Arc::clone(&self.internet);
-        let trust = self.trust.get(move || internet.roots()).await.ok_or(NotFetched::Unreachable)?;
-        let addresses = self.addresses(url, address).await?;
-        let origin = Origin::trusting(&url.0, trust).map_err(|_| NotFetched::Unreachable)?;
-        let transport = self.connect(&origin, &addresses).await.ok_or(NotFetched::Unreachable)?;
+        let (origin, transport) = self.hosts.connect(&url.0, || self.look_ups.begin(address)).await?;
         get(origin, transport, url.target(), most).await.map(Arc::new)
-    }
-
-    /// Addresses of its host, all of which are of the public Internet.
-    async fn addresses(&self, url: &DocumentUrl, asks: AddressBlock) -> Result<Vec<IpAddr>, NotFetched> {
-        let addresses = match url.0.host() {
-            Some(Host::Ipv4(address)) => vec![address.into()],
-            Some(Host::Ipv6(address)) => vec![address.into()],
-            _ => {
-                let (internet, host) = (Arc::clone(&self.internet), url.host().to_owned());
-                let look_up = self.look_ups.begin(asks).ok_or(NotFetched::Busy)?;
-                let resolved = spawn_blocking(move || {
-                    let resolved = internet.resolve(&host);
-                    drop(look_up);
-                    resolved
-                });
-                resolved.await.ok().and_then(Result::ok).unwrap_or_default()
-            }
-        };
-        if addresses.is_empty() {
-            return Err(NotFetched::Unresolved);
-        }
-        // One that is not gives the host away: it is not what it seems, or not outside.
-        if addresses.iter().all(|address| is_global(*address)) {
-            Ok(addresses)
-        } else {
-            Err(NotFetched::NotPublic)
-        }
-    }
-
-    async fn connect(&self, origin: &Origin, addresses: &[IpAddr]) -> Option<UpstreamSocket> {
-        let tried = &addresses[..addresses.len().min(MOST_ADDRESSES)];
-        for (at, address) in tried.iter().enumerate() {
-            let connecting = async {
-                let tcp = self.internet.connect(SocketAddr::new(*address, PORT)).await?;
-                origin.over(tcp).await
-            };
-            // The last may take all the time that is left.
-            let patience = if at + 1 == tried.len() { MOST_TIME } else { EACH_ADDRESS };
-            if let Ok(Ok(transport)) = timeout(patience, connecting).await {
-                return Some(transport);
-            }
-        }
-        None
     }
 }
 
@@ -382,31 +303,8 @@ pub(super) async fn exchange(
     ask: Ask,
     most: usize,
 ) -> Result<(StatusCode, Document), NotFetched> {
-    let client = Client {
-        origin: Arc::new(origin),
-        pool: Rc::default(),
-        connect_timeout: MOST_TIME,
-        head_timeout: MOST_TIME,
-    };
-    let mut fields = vec![
-        (header::ACCEPT, HeaderValue::from_static("application/json")),
-        (header::CONNECTION, HeaderValue::from_static("close")),
-    ];
-    fields.extend(ask.authorization.map(|value| (header::AUTHORIZATION, value)));
-    let (method, body) = match ask.form {
-        None => (Method::GET, Bytes::new()),
-        Some(form) => {
-            let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-            fields.push((header::CONTENT_TYPE, form_type));
-            (Method::POST, Bytes::from_owner(form))
-        }
-    };
-    let request = ClientRequest { method, path: target, fields: &fields, configured: &[], body };
-    let response = client.answered_over(transport, request, || {}).await.and_then(ClientResponse::plain);
-    let mut response = response.map_err(|error| match error.kind {
-        ErrorKind::UpstreamTimeout => NotFetched::Timeout,
-        _ => NotFetched::NotADocument,
-    })?;
+    let response = answered(origin, transport, target, ask).await?.plain();
+    let mut response = response.map_err(|_| NotFetched::NotADocument)?;
     if response.status.is_redirection() {
         return Err(NotFetched::Redirect);
     }
@@ -419,9 +317,47 @@ pub(super) async fn exchange(
         return Err(NotFetched::NotADocument);
     }
     let fresh_for = max_age(&response.headers);
-    let body = whole(&mut response.body, most, MOST_TIME, |_| ready(Ok(()))).await;
+    let body = whole(&mut response.body, most, MOST_SILENCE, |_| ready(Ok(()))).await;
     let body = body.map_err(|_| NotFetched::NotADocument)?;
     Ok((response.status, Document { body, fresh_for }))
+}
+
+/// The head of what a host answers, and its body as it comes, over a connection that is not used again.
+pub(super) async fn answered(
+    origin: Origin,
+    transport: UpstreamSocket,
+    target: &str,
+    ask: Ask,
+) -> Result<ClientResponse, NotFetched> {
+    let client = Client {
+        origin: Arc::new(origin),
+        pool: Rc::default(),
+        connect_timeout: MOST_SILENCE,
+        head_timeout: MOST_SILENCE,
+    };
+    let mut fields = ask.fields;
+    if !fields.iter().any(|(name, _)| *name == header::ACCEPT) {
+        fields.push((header::ACCEPT, HeaderValue::from_static("application/json")));
+    }
+    fields.push((header::CONNECTION, HeaderValue::from_static("close")));
+    fields.extend(ask.authorization.map(|value| (header::AUTHORIZATION, value)));
+    let (method, body) = match ask.body {
+        None => (Method::GET, Bytes::new()),
+        Some(body) => {
+            let (kind, text) = match body {
+                AskBody::Form(form) => ("application/x-www-form-urlencoded", form),
+                AskBody::Json(json) => ("application/json", json),
+            };
+            fields.push((header::CONTENT_TYPE, HeaderValue::from_static(kind)));
+            (Method::POST, Bytes::from_owner(text))
+        }
+    };
+    let request = ClientRequest { method, path: target, fields: &fields, configured: &[], body };
+    let response = client.answered_over(transport, request, || {}).await;
+    response.map_err(|error| match error.kind {
+        ErrorKind::UpstreamTimeout => NotFetched::Timeout,
+        _ => NotFetched::NotADocument,
+    })
 }
 
 /// Whether a host says that it cannot answer at the moment.
@@ -455,6 +391,8 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
 
     use super::*;

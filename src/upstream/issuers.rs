@@ -1,26 +1,30 @@
 //! What issuers and identity providers are asked: documents, as their keys and the metadata that says where those are, and questions
 //! that only they can answer.
 //!
-//! Whom the gateway asks is in the config, or in metadata of an issuer of the config. So, other than what a [stranger](super::document)
-//! names, it may be at any address and port. The rest is the same: no redirect is followed, nothing is longer or takes longer than it
-//! may, and nothing of an answer is shown to anybody.
+//! Whom [`Issuers`] asks is in the config, or in metadata of an issuer of the config. So, other than what a stranger names, which
+//! [`NamedIssuers`] asks, it may be at any address. The rest is the same: no redirect is followed, nothing is longer or takes longer than
+//! it may, and nothing of an answer is shown to anybody.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
 use url::{Position, Url};
 
 use super::{
-    Origin, SystemTrust, Trusts,
-    document::{self, exchange, is_failing},
+    Origin, SystemTrust, Trusts, UpstreamSocket,
+    document::{self, answered, exchange, is_failing},
+    internet::{Internet, NotReached, PublicHosts, SystemInternet},
 };
 use crate::{
     config::SystemRoots,
     error::ErrorKind,
-    identity::foreign::source::{Ask, Asking, IssuerAnswer, NotFetched, Source},
+    identity::foreign::source::{Ask, Asking, Heading, IssuerAnswer, NotFetched, Source},
 };
 
-/// How long a connection may take. Who asks has this time for all.
+/// How long a connection may take. Who asks has this time for all, or not much more.
 const MOST_TIME: Duration = Duration::from_secs(5);
+/// Names that strangers gave, which are looked up at a time. Each has a thread as long.
+const MOST_LOOK_UPS: usize = 32;
 
 /// Asks issuers, all of them.
 #[derive(Default)]
@@ -30,12 +34,19 @@ pub struct Issuers {
 
 impl Source for Issuers {
     fn ask<'a>(&'a self, url: &'a Url, ask: Ask, most: usize) -> Asking<'a> {
-        Box::pin(self.ask_now(url, ask, most))
+        Box::pin(async move { answer(self.connect(url).await?, url, ask, most).await })
+    }
+
+    fn head<'a>(&'a self, url: &'a Url, ask: Ask) -> Heading<'a> {
+        Box::pin(async move { head(self.connect(url).await?, url, ask).await })
     }
 }
 
+/// Where an issuer is, and a connection to it.
+type Connected = (Origin, UpstreamSocket);
+
 impl Issuers {
-    async fn ask_now(&self, url: &Url, ask: Ask, most: usize) -> Result<IssuerAnswer, NotFetched> {
+    async fn connect(&self, url: &Url) -> Result<Connected, NotFetched> {
         let origin = match url.scheme() {
             "https" => {
                 let trust = self.trust.get(|| SystemRoots::default().take()).await;
@@ -49,16 +60,85 @@ impl Issuers {
             ErrorKind::UpstreamTimeout => NotFetched::Timeout,
             _ => NotFetched::Unreachable,
         })?;
-        let target = &url[Position::BeforePath..Position::AfterQuery];
-        match exchange(origin, transport, target, ask, most).await {
-            Ok((status, _)) if is_failing(status) => Err(NotFetched::Failing),
-            Ok((status, document)) => {
-                Ok(IssuerAnswer { status, body: document.body, fresh_for: document.fresh_for })
-            }
-            Err(document::NotFetched::Redirect) => Err(NotFetched::Redirect),
-            Err(document::NotFetched::Timeout) => Err(NotFetched::Timeout),
-            Err(_) => Err(NotFetched::NotADocument),
+        Ok((origin, transport))
+    }
+}
+
+/// Asks issuers that a stranger names: over HTTPS, at hosts of the [public Internet](super::internet) alone.
+pub struct NamedIssuers {
+    hosts: PublicHosts,
+    look_ups: Arc<Semaphore>,
+}
+
+impl Default for NamedIssuers {
+    fn default() -> Self {
+        Self::of(Arc::new(SystemInternet))
+    }
+}
+
+impl NamedIssuers {
+    /// Those of this Internet.
+    pub fn of(internet: Arc<dyn Internet>) -> Self {
+        Self { hosts: PublicHosts::of(internet), look_ups: Arc::new(Semaphore::new(MOST_LOOK_UPS)) }
+    }
+
+    async fn connect(&self, url: &Url) -> Result<Connected, NotFetched> {
+        // Whoever asks has seen to it; what is not so goes nowhere.
+        if url.scheme() != "https" {
+            return Err(NotFetched::NotPublic);
         }
+        let begin = || Arc::clone(&self.look_ups).try_acquire_owned().ok();
+        self.hosts.connect(url, begin).await.map_err(|why| match why {
+            NotReached::Busy => NotFetched::Busy,
+            NotReached::NotPublic => NotFetched::NotPublic,
+            NotReached::Unresolved | NotReached::Unreachable => NotFetched::Unreachable,
+        })
+    }
+}
+
+impl Source for NamedIssuers {
+    fn ask<'a>(&'a self, url: &'a Url, ask: Ask, most: usize) -> Asking<'a> {
+        Box::pin(async move { answer(self.connect(url).await?, url, ask, most).await })
+    }
+
+    fn head<'a>(&'a self, url: &'a Url, ask: Ask) -> Heading<'a> {
+        Box::pin(async move { head(self.connect(url).await?, url, ask).await })
+    }
+}
+
+fn target(url: &Url) -> &str {
+    &url[Position::BeforePath..Position::AfterQuery]
+}
+
+async fn answer(
+    (origin, transport): Connected,
+    url: &Url,
+    ask: Ask,
+    most: usize,
+) -> Result<IssuerAnswer, NotFetched> {
+    match exchange(origin, transport, target(url), ask, most).await {
+        Ok((status, _)) if is_failing(status) => Err(NotFetched::Failing),
+        Ok((status, document)) => {
+            Ok(IssuerAnswer { status, body: document.body, fresh_for: document.fresh_for })
+        }
+        Err(why) => Err(of_document(why)),
+    }
+}
+
+async fn head(
+    (origin, transport): Connected,
+    url: &Url,
+    ask: Ask,
+) -> Result<(http::StatusCode, http::HeaderMap), NotFetched> {
+    let answered = answered(origin, transport, target(url), ask).await;
+    answered.map(|answer| (answer.status, answer.headers)).map_err(of_document)
+}
+
+fn of_document(why: document::NotFetched) -> NotFetched {
+    match why {
+        document::NotFetched::Redirect => NotFetched::Redirect,
+        document::NotFetched::Timeout => NotFetched::Timeout,
+        _ => NotFetched::NotADocument,
     }
 }
 
@@ -179,10 +259,8 @@ mod tests {
             stream.write_all(answer.as_bytes()).await.unwrap();
             String::from_utf8(got).unwrap().to_ascii_lowercase()
         });
-        let ask = Ask {
-            form: Some(String::from("code=a%26b").into()),
-            authorization: Some(HeaderValue::from_static("Basic eDp5")),
-        };
+        let form = String::from("code=a%26b").into();
+        let ask = Ask::form(form, Some(HeaderValue::from_static("Basic eDp5")));
         let answer = Issuers::default().ask(&url, ask, MOST).await.unwrap();
         assert_eq!((answer.status.as_u16(), &answer.body[..]), (400, &b"{\"error\":\"invalid_grant\"}"[..]));
         let asked = host.await.unwrap();

@@ -6,6 +6,7 @@ pub mod codec;
 pub mod document;
 mod error;
 mod exchange;
+pub mod internet;
 pub mod issuers;
 mod origin;
 mod outgoing;

@@ -56,6 +56,7 @@ mod login_store;
 mod machines;
 mod manage;
 mod mcp;
+mod named_issuers;
 mod names;
 mod oauth_clients;
 mod oauth_dashboard;

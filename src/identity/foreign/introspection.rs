@@ -19,8 +19,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::spawn_local, time::timeout};
 use url::form_urlencoded;
@@ -31,6 +30,7 @@ use super::{
     jwt::{LONGEST, NotTaken},
     recent::Recent,
     source::{Ask, NotFetched, Source},
+    token_endpoint::basic,
     verified::VerifiedJwt,
 };
 use crate::{
@@ -524,15 +524,10 @@ impl Drop for Question {
 /// The question about a token: RFC 7662 §2.1, by `client_secret_basic` (RFC 6749 §2.3.1).
 fn question(introspection: &Introspection, token: &[u8]) -> Option<Ask> {
     let Introspection { client_id, client_secret, .. } = introspection;
-    let encoded = |text: &[u8]| form_urlencoded::byte_serialize(text).collect::<String>();
-    let secret = Zeroizing::new(encoded(client_secret.expose().as_bytes()));
-    let proof = Zeroizing::new(format!("{}:{}", encoded(client_id.as_bytes()), *secret));
-    let field = Zeroizing::new(format!("Basic {}", STANDARD.encode(proof.as_bytes())));
-    let mut authorization = HeaderValue::from_str(&field).ok()?;
-    authorization.set_sensitive(true);
-    let token = Zeroizing::new(encoded(token));
+    let authorization = basic(client_id, client_secret)?;
+    let token = Zeroizing::new(form_urlencoded::byte_serialize(token).collect::<String>());
     let form = Zeroizing::new(format!("token={}&token_type_hint=access_token", *token));
-    Some(Ask { form: Some(form), authorization: Some(authorization) })
+    Some(Ask::form(form, Some(authorization)))
 }
 
 /// Whether it has the form of a token (RFC 6750 §2.1), and is none of the gateway's own, which nobody else is to see.

@@ -53,10 +53,10 @@ impl Source for Host {
     fn ask<'a>(&'a self, url: &'a Url, ask: Ask, most: usize) -> Asking<'a> {
         assert_eq!((url.as_str(), most), ("https://login.corp.example/introspect", answer::LONGEST));
         // `gate way:s%c` as a form has it, in base64.
-        let authorization = ask.authorization.unwrap();
+        let authorization = ask.authorization.as_ref().unwrap();
         assert!(authorization.is_sensitive());
         assert_eq!(authorization.to_str().unwrap(), "Basic Z2F0ZSt3YXk6cyUyNWM=");
-        self.asked.lock().push(ask.form.unwrap().to_string());
+        self.asked.lock().push(ask.text().unwrap().to_owned());
         let mut held = self.is_held.subscribe();
         Box::pin(async move {
             let _ = held.wait_for(|is_held| !is_held).await;

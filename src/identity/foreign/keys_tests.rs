@@ -47,7 +47,7 @@ struct Host {
 impl Source for Host {
     fn ask<'a>(&'a self, url: &'a Url, ask: Ask, most: usize) -> Asking<'a> {
         assert_eq!(most, jwks::LONGEST);
-        assert!(ask.form.is_none() && ask.authorization.is_none());
+        assert!(ask.body.is_none() && ask.authorization.is_none());
         self.asked.lock().push(url.to_string());
         let answer = self.answers.lock().pop_front();
         Box::pin(async {

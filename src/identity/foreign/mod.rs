@@ -8,6 +8,7 @@ pub mod jwt;
 pub mod keys;
 pub mod recent;
 pub mod source;
+pub mod token_endpoint;
 pub mod verified;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use url::Url;
 use zeroize::Zeroizing;
@@ -20,10 +20,21 @@ pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<IssuerAnswer, NotFetche
 /// A document of an issuer, on its way.
 pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<IssuerAnswer, NotFetched>> + 'a>>;
 
+/// The head of an answer, on its way.
+pub type Heading<'a> = Pin<Box<dyn Future<Output = Result<(StatusCode, HeaderMap), NotFetched>> + 'a>>;
+
 /// What asks issuers.
 pub trait Source: Send + Sync {
     /// What the issuer answers to this, in so many bytes at most. No redirect is followed.
     fn ask<'a>(&'a self, url: &'a Url, ask: Ask, most: usize) -> Asking<'a>;
+
+    /// The head of what is answered to this, whatever it is: what comes behind the head is not read.
+    fn head<'a>(&'a self, url: &'a Url, ask: Ask) -> Heading<'a> {
+        Box::pin(async move {
+            let answer = self.ask(url, ask, usize::MAX).await?;
+            Ok((answer.status, HeaderMap::new()))
+        })
+    }
 
     /// The document there.
     fn fetch<'a>(&'a self, url: &'a Url, most: usize) -> Fetching<'a> {
@@ -34,13 +45,37 @@ pub trait Source: Send + Sync {
     }
 }
 
-/// What an issuer is asked: to give something, or, with a form, to do something.
+/// What an issuer is asked: to give something, or, with a body, to do something.
 #[derive(Default)]
 pub struct Ask {
-    /// The form, encoded. It may have secrets in it.
-    pub form: Option<Zeroizing<String>>,
+    /// What is sent.
+    pub body: Option<AskBody>,
     /// What proves that the gateway may ask: all of the field `Authorization`.
     pub authorization: Option<HeaderValue>,
+    /// Further fields.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What is sent. It may have secrets in it.
+pub enum AskBody {
+    /// A form, encoded.
+    Form(Zeroizing<String>),
+    /// JSON.
+    Json(Zeroizing<String>),
+}
+
+impl Ask {
+    /// A form, by one who proves by this field that it may ask.
+    pub fn form(form: Zeroizing<String>, authorization: Option<HeaderValue>) -> Self {
+        Self { body: Some(AskBody::Form(form)), authorization, fields: Vec::new() }
+    }
+
+    /// What is sent, as text.
+    pub fn text(&self) -> Option<&str> {
+        self.body.as_ref().map(|body| match body {
+            AskBody::Form(text) | AskBody::Json(text) => text.as_str(),
+        })
+    }
 }
 
 /// An answer of an issuer, which is JSON.
@@ -59,6 +94,10 @@ pub struct IssuerAnswer {
 pub enum NotFetched {
     /// The host cannot be connected to, or its certificate is not good.
     Unreachable,
+    /// As much is asked at a time as may be.
+    Busy,
+    /// An address of the host is not of the public Internet, and nobody but a stranger said that it is to be asked.
+    NotPublic,
     /// It took too long.
     Timeout,
     /// It answers that it cannot at the moment.
@@ -80,6 +119,8 @@ impl NotFetched {
     pub fn name(self) -> &'static str {
         match self {
             Self::Unreachable => "its host cannot be connected to",
+            Self::Busy => "as much is asked at a time as may be",
+            Self::NotPublic => "its host is not of the public Internet",
             Self::Timeout => "it took too long",
             Self::Failing => "it answers that it cannot at the moment",
             Self::Redirect => "it sends elsewhere",
@@ -131,18 +172,25 @@ async fn keys_url(issuer: &str, source: &dyn Source) -> Result<Url, NotFetched> 
 
 /// Both places of metadata: OpenID Connect Discovery §4, RFC 8414 §3.1.
 fn metadata_urls(issuer: &Url) -> [Url; 2] {
-    let path = issuer.path().strip_suffix('/').unwrap_or(issuer.path());
-    let at = |path: &str| {
-        let mut url = issuer.clone();
-        url.set_path(path);
-        url.set_query(None);
-        url.set_fragment(None);
-        url
-    };
-    [
-        at(&format!("{path}/.well-known/openid-configuration")),
-        at(&format!("/.well-known/oauth-authorization-server{path}")),
-    ]
+    [appended(issuer, "openid-configuration"), inserted(issuer, "oauth-authorization-server")]
+}
+
+/// Where a document of this name is, behind the path of what it is of (OpenID Connect Discovery §4).
+pub fn appended(of: &Url, name: &str) -> Url {
+    well_known(of, |path| format!("{path}/.well-known/{name}"))
+}
+
+/// Where a document of this name is, before the path of what it is of (RFC 8414 §3.1, RFC 9728 §3.1).
+pub fn inserted(of: &Url, name: &str) -> Url {
+    well_known(of, |path| format!("/.well-known/{name}{path}"))
+}
+
+fn well_known(of: &Url, path: impl FnOnce(&str) -> String) -> Url {
+    let mut url = of.clone();
+    url.set_path(&path(of.path().strip_suffix('/').unwrap_or(of.path())));
+    url.set_query(None);
+    url.set_fragment(None);
+    url
 }
 
 fn jwks_uri(document: &[u8], issuer: &str, issuer_url: &Url) -> Result<Url, NotFetched> {

@@ -21,7 +21,7 @@ use super::{
     id_token::{Expected, UnverifiedIdToken, is_subject, not_signed},
     metadata::{KeptMetadata, Metadata},
     secrets::LoginSecrets,
-    token::{Grant, Proof, Tokens, ask, bearer},
+    token::{Grant, Proof, ask, bearer, tokens},
 };
 use crate::{
     config::{IdpConfig, IdpProvider, Issuer},
@@ -29,6 +29,7 @@ use crate::{
         jwt::ASYMMETRIC,
         keys::{IssuerKeys, NotVerified},
         source::{Ask, NotFetched, Source},
+        token_endpoint::TokenResponse,
     },
     secret::Secret,
 };
@@ -240,7 +241,7 @@ impl Idp {
         }
     }
 
-    async fn tokens(&self, grant: Grant<'_>, metadata: Option<&Metadata>) -> Result<Tokens, IdpError> {
+    async fn tokens(&self, grant: Grant<'_>, metadata: Option<&Metadata>) -> Result<TokenResponse, IdpError> {
         let config = &**self.config();
         let url = match metadata {
             None => github::token_url(config)?,
@@ -252,7 +253,7 @@ impl Idp {
         }
         for way in ways {
             let answer = self.asking.ask(&url, ask(config, grant, way)?, LONGEST).await?;
-            match Tokens::of(&answer) {
+            match tokens(&answer) {
                 Err(IdpError::UNKNOWN_CLIENT) => {}
                 Ok(tokens) => {
                     self.shared.takes_form.store(way == Proof::Post, Ordering::Relaxed);
@@ -286,7 +287,7 @@ impl Idp {
     async fn with_user_info(
         &self,
         (subject, claims): (String, Map<String, Value>),
-        tokens: &Tokens,
+        tokens: &TokenResponse,
         metadata: &Metadata,
     ) -> Result<(String, Map<String, Value>), IdpError> {
         let config = self.config();
@@ -300,7 +301,12 @@ impl Idp {
     }
 
     /// What userinfo says of this one (OpenID Connect Core §5.3).
-    async fn user_info(&self, url: &Url, tokens: &Tokens, sub: &str) -> Result<Map<String, Value>, IdpError> {
+    async fn user_info(
+        &self,
+        url: &Url,
+        tokens: &TokenResponse,
+        sub: &str,
+    ) -> Result<Map<String, Value>, IdpError> {
         let ask = Ask { authorization: Some(bearer(access(tokens)?)?), ..Ask::default() };
         let answer = self.asking.ask(url, ask, LONGEST).await?;
         match answer.status {
@@ -344,7 +350,7 @@ impl Idp {
 }
 
 /// The access token that a provider gave.
-fn access(tokens: &Tokens) -> Result<&str, IdpError> {
+fn access(tokens: &TokenResponse) -> Result<&str, IdpError> {
     tokens.access().ok_or(IdpError::Broken("it gave no access token"))
 }
 

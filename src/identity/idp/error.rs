@@ -59,7 +59,7 @@ impl IdpError {
 impl From<NotFetched> for IdpError {
     fn from(why: NotFetched) -> Self {
         match why {
-            NotFetched::Unreachable | NotFetched::Timeout | NotFetched::Failing => {
+            NotFetched::Unreachable | NotFetched::Timeout | NotFetched::Failing | NotFetched::Busy => {
                 Self::Unavailable(why.name())
             }
             _ => Self::Broken(why.name()),

@@ -67,7 +67,7 @@ pub(super) struct Hosts {
 
 impl Source for Hosts {
     fn ask<'a>(&'a self, url: &'a Url, ask: Ask, most: usize) -> Asking<'a> {
-        let form = ask.form.as_deref().map(String::as_str).unwrap_or_default();
+        let form = ask.text().unwrap_or_default();
         self.asked.lock().push(Asked {
             url: url.clone(),
             form: url::form_urlencoded::parse(form.as_bytes()).into_owned().collect(),

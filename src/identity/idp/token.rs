@@ -1,15 +1,14 @@
 //! What the token endpoint of a provider is asked, and what it answers (RFC 6749 §4.1.3, §5, §6).
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderValue, StatusCode};
-use serde::Deserialize;
-use url::form_urlencoded;
-use zeroize::Zeroizing;
+use http::HeaderValue;
 
 use super::error::IdpError;
 use crate::{
     config::{IdpConfig, IdpProvider},
-    identity::foreign::source::{Ask, IssuerAnswer},
+    identity::foreign::{
+        source::{Ask, IssuerAnswer},
+        token_endpoint::{self, NoTokens, TokenResponse, basic},
+    },
     secret::Secret,
 };
 
@@ -55,8 +54,7 @@ impl Proof {
 
 /// What is asked.
 pub(super) fn ask(config: &IdpConfig, grant: Grant<'_>, proof: Proof) -> Result<Ask, IdpError> {
-    // All that may be in it, so that it is not moved, and left behind, as it grows.
-    let mut form = form_urlencoded::Serializer::new(String::with_capacity(16 << 10));
+    let mut form = token_endpoint::form();
     match grant {
         Grant::Code { code, verifier } => {
             form.append_pair("grant_type", "authorization_code")
@@ -68,82 +66,36 @@ pub(super) fn ask(config: &IdpConfig, grant: Grant<'_>, proof: Proof) -> Result<
             form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", token.expose());
         }
     }
-    let secret = config.client_secret.as_ref().map_or("", Secret::expose);
+    let secret = || config.client_secret.as_ref().ok_or(IdpError::UNKNOWN_CLIENT);
     let authorization = match proof {
         Proof::None => None,
-        Proof::Basic => Some(basic(&config.client_id, secret)?),
+        Proof::Basic => Some(basic(&config.client_id, secret()?).ok_or(IdpError::UNKNOWN_CLIENT)?),
         Proof::Post => {
-            form.append_pair("client_secret", secret);
+            form.append_pair("client_secret", secret()?.expose());
             None
         }
     };
     if authorization.is_none() {
         form.append_pair("client_id", &config.client_id);
     }
-    Ok(Ask { form: Some(form.finish().into()), authorization })
-}
-
-/// RFC 6749 §2.3.1: both are encoded as in a form.
-fn basic(id: &str, secret: &str) -> Result<HeaderValue, IdpError> {
-    let encoded =
-        |text: &str| Zeroizing::new(form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>());
-    let both = Zeroizing::new(format!("{}:{}", *encoded(id), *encoded(secret)));
-    let value = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*both)));
-    let mut value = HeaderValue::from_str(&value).map_err(|_| IdpError::UNKNOWN_CLIENT)?;
-    value.set_sensitive(true);
-    Ok(value)
+    Ok(Ask::form(form.finish().into(), authorization))
 }
 
 /// The field by which an access token asks.
 pub(super) fn bearer(token: &str) -> Result<HeaderValue, IdpError> {
-    let value = Zeroizing::new(format!("Bearer {token}"));
-    let mut value =
-        HeaderValue::from_str(&value).map_err(|_| IdpError::Broken("its access token is none"))?;
-    value.set_sensitive(true);
-    Ok(value)
+    token_endpoint::bearer(token).ok_or(IdpError::Broken("its access token is none"))
 }
 
-/// Tokens that a provider gave.
-#[derive(Deserialize)]
-pub(super) struct Tokens {
-    access_token: Option<Zeroizing<String>>,
-    token_type: Option<String>,
-    pub(super) id_token: Option<Zeroizing<String>>,
-    refresh_token: Option<Zeroizing<String>>,
-    error: Option<String>,
-}
-
-impl Tokens {
-    /// Those of an answer, or what it says instead. GitHub refuses with 200.
-    pub(super) fn of(answer: &IssuerAnswer) -> Result<Self, IdpError> {
-        let parsed: Result<Self, _> = serde_json::from_slice(&answer.body);
-        match (answer.status, parsed) {
-            (_, Ok(Self { error: Some(error), .. })) => Err(IdpError::of_answer(&error)),
-            (StatusCode::OK, Ok(tokens)) => {
-                let is_bearer = |kind: &str| kind.eq_ignore_ascii_case("bearer");
-                match tokens.token_type.as_deref().is_none_or(is_bearer) {
-                    true => Ok(tokens),
-                    false => {
-                        Err(IdpError::Broken("its access token is of a type that the gateway does not know"))
-                    }
-                }
-            }
-            (StatusCode::OK, Err(_)) => Err(IdpError::Broken("the answer of its token endpoint is none")),
-            (StatusCode::UNAUTHORIZED, _) => Err(IdpError::UNKNOWN_CLIENT),
-            _ => Err(IdpError::Broken("its token endpoint refuses, and does not say why")),
-        }
-    }
-
-    /// What the provider may be asked by about the person.
-    pub(super) fn access(&self) -> Option<&str> {
-        self.access_token.as_deref().map(String::as_str).filter(|token| !token.is_empty())
-    }
-
-    /// What it may be asked by for new ones.
-    pub(super) fn refresh(&self) -> Option<Secret> {
-        self.refresh_token
-            .as_deref()
-            .filter(|token| !token.is_empty())
-            .map(|token| Secret::new(token.clone()))
+/// Tokens that a provider gave, or what it says instead.
+pub(super) fn tokens(answer: &IssuerAnswer) -> Result<TokenResponse, IdpError> {
+    let tokens = TokenResponse::of(answer).map_err(|why| match why {
+        NoTokens::Refused { error, .. } => IdpError::of_answer(&error),
+        NoTokens::Unauthorized => IdpError::UNKNOWN_CLIENT,
+        NoTokens::Unreadable => IdpError::Broken("the answer of its token endpoint is none"),
+        NoTokens::Unsaid => IdpError::Broken("its token endpoint refuses, and does not say why"),
+    })?;
+    match tokens.token_type.is_none() || tokens.is_bearer() {
+        true => Ok(tokens),
+        false => Err(IdpError::Broken("its access token is of a type that the gateway does not know")),
     }
 }

@@ -15,7 +15,7 @@ use sluicegate::{
     config::{self, LogFormat, Snapshot},
     gateway::{Gateway, Prepared},
     observe::{Log, Metrics, Observer},
-    upstream::document::Internet,
+    upstream::internet::Internet,
 };
 use tempfile::TempDir;
 use tokio::{

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use sluicegate::{
     downstream::self_signed::{SelfSigned, self_signed},
     net::crypto::provider,
-    upstream::document::{Connecting, Internet},
+    upstream::internet::{Connecting, Internet},
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
