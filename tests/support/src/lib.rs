@@ -14,6 +14,7 @@ pub mod process;
 pub mod recorder;
 pub mod scripted;
 pub mod tls;
+pub mod upstream_issuer;
 pub mod users;
 
 pub use test_basics::spellings;
