@@ -235,6 +235,12 @@ impl ClientAuthWay {
             Self::PrivateKeyJwt => "private_key_jwt",
         }
     }
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let all = [Self::Basic, Self::Post, Self::None, Self::PrivateKeyJwt];
+        all.into_iter().find(|way| way.name() == name)
+    }
 }
 
 /// `resource`

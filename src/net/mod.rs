@@ -2,4 +2,5 @@
 
 pub mod crypto;
 pub mod global;
+pub mod signing_key;
 pub mod tcp;
