@@ -44,7 +44,8 @@ MARKS = {"file", "in", "until", "says", "run by", "not run"}
 SECONDS = 60
 # Variables and files that configs of the pages refer to.
 VARIABLES = {name: f"an-example-of-a-secret-called-{name}" for name in (
-    "DEV_TOKEN", "NIGHT_TOKEN", "DOCS_API_KEY", "TEAM_TOKEN", "JWT_SECRET", "IDP_SECRET", "INTROSPECTION_SECRET")}
+    "DEV_TOKEN", "NIGHT_TOKEN", "DOCS_API_KEY", "TEAM_TOKEN", "JWT_SECRET", "IDP_SECRET", "INTROSPECTION_SECRET",
+    "GITHUB_SECRET", "ENTRA_SECRET", "INTERNAL_BACKEND_TOKEN")}
 VARIABLES["ENCRYPTION_KEY"] = "an-example-of-a-key-of-32-bytes."
 FILES = ["ops.token", "cert.pem", "key.pem"]
 
@@ -206,7 +207,7 @@ class Page:
             if not (folder / name).exists():
                 (folder / name).write_text(f"an-example-of-what-{name}-holds")
                 (folder / name).chmod(0o600)
-        if '"cert.pem"' in config:
+        if '"cert.pem"' in config or '"key.pem"' in config:
             subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                             "-days", "30", "-subj", "/CN=mcp.example.com", "-addext", "subjectAltName=DNS:mcp.example.com",
                             "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
@@ -230,7 +231,12 @@ def whole(text, within):
     parts = [text]
     if '"proxy":' not in text:
         tokens = ", ".join(f'"{name}": "a-token-of-{name}-that-is-long-enough"' for name in ("dev", "me", "ops"))
-        parts.append(f'"proxy": {{ "auth": {{ "tokens": {{ {tokens} }} }} }}')
+        # Accounts at servers are connected at pages, and tokens of others exchanged.
+        pages, kind = "", ""
+        if any(f'"{key}":' in text for key in ("upstreamAuth", "requiresUserToken", "auth_strategy", "oauth")):
+            pages = '"baseUrl": "https://mcp.example.com", '
+            kind = '"kind": "oauth", "issuers": { "corp": { "issuer": "https://login.corp.example" } }, '
+        parts.append(f'"proxy": {{ {pages}"auth": {{ {kind}"tokens": {{ {tokens} }} }} }}')
     if '"mcpServers":' not in text:
         parts.append('"mcpServers": { "docs": { "url": "http://127.0.0.1:3000/mcp" } }')
     return "{ " + ",\n".join(parts) + " }"

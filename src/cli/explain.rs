@@ -13,7 +13,7 @@ use serde_json::{Map, Value, map::Entry};
 
 use super::common::{BAD_USAGE, ConfigFile, FAILED, print, print_problems, proposed};
 use crate::{
-    config::{Loaded, Rule, RuleOf, ScopeTags, ScopeWord, Server, Snapshot},
+    config::{ExchangeSubject, Loaded, Rule, RuleOf, ScopeTags, ScopeWord, Server, Snapshot, UpstreamAuth},
     error::ErrorKind,
     gateway::exposed,
     identity::{
@@ -114,6 +114,11 @@ pub(super) fn run(explain: Explain) -> Result<ExitCode, String> {
             _ => writeln!(text, "{principal} ({}): {answer}", credentials.join(", ")),
         };
     }
+    let server = snapshot.server(&explain.server).filter(|_| may);
+    if let Some(auth) = server.and_then(|server| server.upstream_auth.as_deref()) {
+        let base = snapshot.base().unwrap_or_default();
+        let _ = writeln!(text, "note: {}", credential(auth, &principal, &base));
+    }
     text += &notes_of_scope(snapshot, explain.scope.as_deref().unwrap_or_default());
     if let Some(note) = of_issuer {
         let _ = writeln!(text, "note: {note}");
@@ -130,6 +135,45 @@ pub(super) fn run(explain: Explain) -> Result<ExitCode, String> {
     }
     let printed = print(&text);
     Ok(if may || printed != ExitCode::SUCCESS { printed } else { ExitCode::from(FAILED) })
+}
+
+/// With whose credential the server is called for the principal.
+fn credential(auth: &UpstreamAuth, principal: &Principal, base: &str) -> String {
+    let kind = auth.kind();
+    let what = match auth {
+        UpstreamAuth::ClientCredentials(_) => {
+            "a token that the gateway fetches for itself, for all callers".into()
+        }
+        UpstreamAuth::SharedOauth(_) => "the account that an admin connects, for all callers".into(),
+        UpstreamAuth::UserOauth(_) => {
+            format!("the account of their own that {principal} connects at {base}/oauth")
+        }
+        UpstreamAuth::UserToken(_) => {
+            format!("the token of their own that {principal} enters at {base}/oauth")
+        }
+        UpstreamAuth::Exchange(exchange) => match (exchange.subject, principal) {
+            (ExchangeSubject::Caller, Principal::Foreign(_)) => {
+                format!("a token that is made of the one by which {principal} comes")
+            }
+            (ExchangeSubject::Login, Principal::Idp(_)) => {
+                format!("a token that is made of what the login of {principal} gave")
+            }
+            (ExchangeSubject::Caller, _) => {
+                return format!(
+                    "calls fail: the server takes a token that is made of one of `proxy.auth.issuers`, and {principal} comes by none (`{kind}`)"
+                );
+            }
+            (ExchangeSubject::Login, _) => {
+                return format!(
+                    "calls fail: the server takes a token that is made of a login at `proxy.auth.idp`, and {principal} has none (`{kind}`)"
+                );
+            }
+        },
+        UpstreamAuth::Passthrough(passthrough) => {
+            format!("what the caller sends in `{}`, as it is", passthrough.from)
+        }
+    };
+    format!("the server is called with {what} (`{kind}`)")
 }
 
 /// What is asked for, if the config has it.

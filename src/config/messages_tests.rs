@@ -462,13 +462,10 @@ fn words_of_other_programs_and_keys_of_other_levels() {
             servers!("\"a\": {\"url\": \"http://h\", \"enabled\": false}"),
             &[("2:26:", "`\"disabled\": true`")],
         ),
+        (servers!("\"a\": {\"url\": \"http://h\", \"serviceAuths\": []}"), &[]),
         (
-            servers!("\"a\": {\"url\": \"http://h\", \"serviceAuths\": []}"),
-            &[("2:26:", "list the names of those that may use this server")],
-        ),
-        (
-            servers!("\"a\": {\"url\": \"http://h\", \"requiresUserToken\": true}"),
-            &[("2:26:", "not supported yet")],
+            servers!("\"a\": {\"url\": \"http://h\", \"serviceAuths\": [{\"tokens\": [\"x\"]}]}"),
+            &[("2:44:", "list the names of those that may use this server")],
         ),
         (tokens!("\"a\": {\"token\": \"x\"}"), &[("2:7: proxy.auth.tokens.a.token:", "it is `value` here")]),
         (tokens!("\"a\": {\"hash\": \"x\"}"), &[("2:7: proxy.auth.tokens.a.hash:", "it is `sha256` here")]),
@@ -486,10 +483,9 @@ fn words_of_other_programs_and_keys_of_other_levels() {
 fn every_word_that_another_program_has_is_known() {
     const SERVER: &str = "serverUrl httpUrl endpoint transport requestInit enabled disabledTools excludeTools includeTools \
         enabledTools allowedTools autoApprove alwaysAllow trust timeout_ms requestTimeout connectionTimeout initTimeout \
-        name icon gallery version metadata note dev sandbox oauth auth restartOnExit maxRestarts restartDelay stderr \
-        instructionOverride toolDescriptionOverrides template inheritParentEnv envFilter envFile serviceAuths \
-        requiresUserToken userAuthentication tokenSetup delimiter discovery cacheTtl maxConnsPerUser auth_strategy \
-        auth_config config id cmd arguments environment workingDirectory token bearer image port";
+        name icon gallery version metadata note dev sandbox auth restartOnExit maxRestarts restartDelay stderr \
+        instructionOverride toolDescriptionOverrides template inheritParentEnv envFilter envFile \
+        delimiter discovery cacheTtl maxConnsPerUser tokenFormat config id cmd arguments environment workingDirectory token bearer image port";
     const ROOT: &str = "servers inputs mcp port host auth preferences hooks users bearerKeys mcpProxy general serverDefaults \
         mcpTemplates templateSettings instructionTemplates master_oauth hosting logging routing security gallery app \
         lazyLoading groups addr tokens baseURL kind url command";
@@ -520,17 +516,6 @@ fn every_word_that_another_program_has_is_known() {
             &[("2:34:", "all servers are one at `/mcp` here")],
         ),
         (servers!("\"a\": {\"url\": \"http://h\", \"type\": \"streamable_http\"}"), &[]),
-        (
-            servers!("\"a\": {\"url\": \"http://h\", \"oauth\": {\"clientId\": \"x\"}}"),
-            &[(
-                "2:26:",
-                "unknown key; a login at the server is not supported yet; put a token for it in `headers`",
-            )],
-        ),
-        (
-            servers!("\"a\": {\"url\": \"http://h\", \"headers\": {\"X\": {\"$userToken\": \"{{token}}\"}}}"),
-            &[("2:44:", "tokens that users enter are not supported yet")],
-        ),
     ]);
 }
 

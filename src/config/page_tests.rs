@@ -34,6 +34,7 @@ Any **text** may hold references:
 | `{ "$env": "VAR" }` | the variable |
 | `{ "$file": "path" }` | what stands in the file, without one line break at its end; not where a path is asked for |
 | `{ "$text": "env:HOME" }` | the text as it stands, in which nothing is a reference |
+| `{ "$userToken": "Bearer {{token}}" }` | in `headers` and `env` of a server alone: the text with the token of whoever calls in it, see [credentials](credentials.md) |
 | `"$$"` | a plain dollar sign |
 
 A variable that is not set or empty, and has no default, is an error. What a variable holds is not expanded again. Variables
@@ -115,6 +116,7 @@ fn takes(kind: &ValueKind) -> String {
         ValueKind::Duration(least) => format!("duration, at least {}", humantime::format_duration(least)),
         ValueKind::Text(_) => "text".to_owned(),
         ValueKind::Secret(_) => "secret text".to_owned(),
+        ValueKind::SecretOrToken(_) => "secret text, or `{ \"$userToken\": \"…{{token}}…\" }`".to_owned(),
         ValueKind::Url => "URL".to_owned(),
         ValueKind::Path => "path".to_owned(),
         ValueKind::Variable => "name of a variable".to_owned(),
@@ -125,6 +127,7 @@ fn takes(kind: &ValueKind) -> String {
         }
         ValueKind::List(of) => format!("list of {}", takes(of)),
         ValueKind::OrNull(of) => format!("{} or `null`", takes(of)),
+        ValueKind::OrFalse(of) => format!("{} or `false`", takes(of)),
         ValueKind::Map { of, .. } => format!("object of names, each with {}", takes(of)),
         ValueKind::Object(object) => link(object),
         ValueKind::SecretOr(object) => format!("secret text or {}", link(object)),

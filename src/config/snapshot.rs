@@ -573,6 +573,22 @@ impl Server {
         self.access.decide((&self.name, &self.tags), caller, admin_sees_all)
     }
 
+    /// Whether what was begun with the one goes on with the other. Who may use it, and which of its tools, is another question.
+    pub fn serves_like(&self, other: &Self) -> bool {
+        self.target.serves_like(&other.target)
+            && self.disabled == other.disabled
+            && self.is_called_like(other)
+    }
+
+    /// Whether both are called with the same credentials: of the same issuers, by the same client, in the same places.
+    pub fn is_called_like(&self, other: &Self) -> bool {
+        match (&self.upstream_auth, &other.upstream_auth) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.serves_like(other),
+            _ => false,
+        }
+    }
+
     /// How long a session that the gateway keeps may lie idle, unless `idleTimeout` says otherwise.
     pub const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 }

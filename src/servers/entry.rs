@@ -69,8 +69,10 @@ impl ServerEntry {
     ) -> Result<Self, Unusable> {
         let same =
             kept.filter(|entry| entry.goes_on_as(server) && entry.server.idle_timeout == server.idle_timeout);
-        let same_backend = kept
-            .filter(|entry| entry.server.target == server.target && entry.server.disabled == server.disabled);
+        let same_backend = kept.filter(|entry| {
+            let kept = &entry.server;
+            kept.target == server.target && kept.disabled == server.disabled && kept.is_called_like(server)
+        });
         let ask = Ask::Server(&server.name);
         let allowed: Vec<_> =
             identities.iter().map(|identity| decide(policy, identity, &ask).is_allow()).collect();
@@ -165,7 +167,7 @@ impl ServerEntry {
     /// Whether what was begun with this goes on where the config has `server` in its place. Who may use it, and which of its
     /// tools, is asked anew of whatever goes on.
     pub fn goes_on_as(&self, server: &Server) -> bool {
-        self.server.target.serves_like(&server.target) && self.server.disabled == server.disabled
+        self.server.serves_like(server)
     }
 
     /// Lets the server run. What failed before is forgotten.

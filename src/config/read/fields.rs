@@ -76,6 +76,11 @@ impl<'a> Fields<'a> {
         self.properties.iter().map(|property| property.name.as_str())
     }
 
+    /// The name by which this key is there.
+    pub(crate) fn name_of(&self, name: &str) -> Option<&'a str> {
+        self.find(name).map(|property| property.name.as_str())
+    }
+
     pub(crate) fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
     }

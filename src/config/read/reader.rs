@@ -24,6 +24,9 @@ use crate::config::{
 const LONGEST_WORD: usize = 24;
 const SHORT_WORD: usize = 8;
 
+/// In place of a text: one in which the token of a caller is put.
+const USER_TOKEN: &str = "$userToken";
+
 /// A time span in seconds from which on milliseconds may have been meant.
 const PROBABLY_MILLISECONDS: u64 = 1000;
 
@@ -138,6 +141,19 @@ impl<'a> Node<'a> {
         literal(self.file_value()?)
     }
 
+    /// Whether this is a text in which the token of a caller is put.
+    pub(crate) fn is_user_token(&self) -> bool {
+        self.value.as_object().is_some_and(|object| object.get(USER_TOKEN).is_some())
+    }
+
+    /// That text, if it is all there is.
+    pub(crate) fn user_token(&self) -> Option<&'a str> {
+        match &*self.value.as_object()?.properties {
+            [only] if only.name.as_str() == USER_TOKEN => literal(&only.value),
+            _ => None,
+        }
+    }
+
     fn file_value(&self) -> Option<&'a Value<'a>> {
         match &*self.value.as_object()?.properties {
             [only] if only.name.as_str() == "$file" => Some(&only.value),
@@ -155,10 +171,10 @@ impl<'a> Node<'a> {
     }
 
     fn reference(&self) -> Option<&'a ast::Object<'a>> {
-        // MCP Front's one, which is none here, is reported as such.
+        // What is a reference in other places only is reported as such.
         let names = |property: &ast::ObjectProp<'_>| {
             let name = property.name.as_str();
-            REFERENCE.key(name).is_some() || name == "$userToken"
+            REFERENCE.key(name).is_some() || name == USER_TOKEN
         };
         self.value.as_object().filter(|object| object.properties.iter().any(names))
     }
@@ -234,6 +250,9 @@ impl<'a> Node<'a> {
 
     /// `{"$env": "VAR"}`, `{"$file": "path"}` or `{"$text": "text"}`.
     fn referenced(&self, cx: &mut Context<'_>, message: &dyn Fn(&Unresolved) -> String) -> Option<Expanded> {
+        if self.is_user_token() {
+            return cx.refuse(&self.at, self.why_no_user_token());
+        }
         let fields = self.object(cx, &REFERENCE)?;
         match (fields.get("$env"), fields.get("$file"), fields.get("$text")) {
             (Some(name), None, None) => {
@@ -248,6 +267,22 @@ impl<'a> Node<'a> {
             // What is there is no reference, which was reported.
             (None, None, None) => None,
             _ => cx.refuse(&self.at, "take one of `$env`, `$file` and `$text`"),
+        }
+    }
+
+    /// Why the token of a caller cannot be here.
+    fn why_no_user_token(&self) -> &'static str {
+        match &*self.at.path {
+            path if path.contains(".args[") => {
+                "would show a caller's token to everybody on this machine, who can read the arguments of programs; put it into `env`"
+            }
+            path if path.ends_with(".url") => {
+                "would put a caller's token into a URL, which servers and what is before them write to their logs; put it into `headers`"
+            }
+            path if path.contains(".headers.") || path.contains(".env.") => {
+                "has to be all there is, as in { \"$userToken\": \"Bearer {{token}}\" }, and in a server of its own"
+            }
+            _ => "is for `headers` and `env` of a server: it is the token of whoever calls",
         }
     }
 

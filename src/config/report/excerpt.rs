@@ -211,7 +211,9 @@ fn descend(kind: &ValueKind, value: &Value<'_>, harmless: &mut HashSet<usize>) {
         (ValueKind::OneOrMany(of) | ValueKind::List(of), Value::Array(list)) => {
             list.elements.iter().for_each(|value| descend(of, value, harmless));
         }
-        (ValueKind::OneOrMany(of) | ValueKind::OrNull(of), _) => descend(of, value, harmless),
+        (ValueKind::OneOrMany(of) | ValueKind::OrNull(of) | ValueKind::OrFalse(of), _) => {
+            descend(of, value, harmless)
+        }
         (ValueKind::Map { of, .. }, Value::Object(found)) => {
             found.properties.iter().for_each(|property| descend(of, &property.value, harmless));
         }

@@ -60,6 +60,8 @@ const INTROSPECTION: &[&str] = &["introspection"];
 const ASSIGNMENT: &[&str] = &["assignment"];
 const CONDITION: &[&str] = &["condition"];
 const TLS: &[&str] = &["tls"];
+const UPSTREAM_AUTH: &[&str] = &["upstreamAuth"];
+const SERVICE_AUTH: &[&str] = &["serviceAuth"];
 
 static TABLE: &[Meaning] = &[
     // The file: VS Code, Master MCP Server, Atrax, 1MCP, MCP Front, mcphub, mcp-proxy.
@@ -226,31 +228,11 @@ static TABLE: &[Meaning] = &[
     ),
     way(
         SERVER,
-        "serviceauths serviceauth",
-        "",
-        "tokens stand in `proxy.auth.tokens` here, each with a name; list the names of those that may use this server in \
-         its `authTokens`, since without that any token may",
-    ),
-    way(
-        SERVER,
-        "requiresusertoken userauthentication tokensetup usertoken upstreamauth",
-        "",
-        "credentials of each user towards a server are not supported yet; `headers` are one credential for all callers, so \
-         list in `authTokens` who may use it",
-    ),
-    way(
-        SERVER,
-        "auth authentication authorization authstrategy authconfig authprovider bearer bearertoken token \
+        "auth authentication authorization authprovider bearer bearertoken token \
          apikey accesstoken bearertokenenvvar credentials secret",
         "",
-        "what the gateway shows to the server is a header: \"headers\": { \"Authorization\": \"Bearer ${API_KEY}\" }; who may \
-         use the server is said by `authTokens`",
-    ),
-    way(
-        SERVER,
-        "oauth",
-        "",
-        "a login at the server is not supported yet; put a token for it in `headers`: { \"Authorization\": \"Bearer ${API_KEY}\" }",
+        "what the gateway shows to the server is a header: \"headers\": { \"Authorization\": \"Bearer ${API_KEY}\" }, or what \
+         `upstreamAuth` says; who may use the server is said by `authTokens`",
     ),
     way(
         SERVER,
@@ -565,11 +547,50 @@ static TABLE: &[Meaning] = &[
     key(&["toolFilter"], "tools names allow block deny items", "list"),
     key(&["toolFilter"], "type kind action", "mode"),
     key(&["tool"], "schema input parameters inputs arguments", "inputSchema"),
+    // `upstreamAuth`.
     way(
-        &["reference"],
-        "$usertoken",
+        SERVER,
+        "tokenformat usertoken tokentype",
+        "upstreamAuth",
+        "is `upstreamAuth` here: { \"kind\": \"user_token\", \"header\": \"Authorization\", \"format\": \"Bearer {token}\" }",
+    ),
+    way(
+        SERVICE_AUTH,
+        "tokens bearer",
         "",
-        "tokens that users enter are not supported yet; `$env` or `$file` is one credential for all",
+        "who may come in stands in `proxy.auth.tokens`, each with a name; list the names of those that may use this server in its \
+         `authTokens`, since without that any token may",
+    ),
+    way(
+        SERVICE_AUTH,
+        "username password hashedpassword",
+        "",
+        "who comes by a password is one of `proxy.auth.users`, with \"basic\" in `proxy.auth.schemes`; list in `users` of this server \
+         those that may use it",
+    ),
+    key(UPSTREAM_AUTH, "iss issuerurl issueruri authserver authorizationserver", "issuer"),
+    key(UPSTREAM_AUTH, "authurl authorizeurl authurlendpoint authendpoint", "authorizationUrl"),
+    key(UPSTREAM_AUTH, "id appid applicationid", "clientId"),
+    key(UPSTREAM_AUTH, "secret apppassword", "clientSecret"),
+    key(UPSTREAM_AUTH, "tokenendpointauthmethod clientauth clientauthmethod", "tokenAuth"),
+    key(UPSTREAM_AUTH, "redirecturi callbackurl callbackuri redirecturis callback", "redirectUrl"),
+    key(UPSTREAM_AUTH, "scope requiredscopes", "scopes"),
+    key(UPSTREAM_AUTH, "headername", "header"),
+    key(UPSTREAM_AUTH, "name title label", "displayName"),
+    key(UPSTREAM_AUTH, "regex pattern", "validation"),
+    key(UPSTREAM_AUTH, "value bearer bearertoken apikey accesstoken", "token"),
+    key(UPSTREAM_AUTH, "dynamicregistration dcr register", "autoRegister"),
+    way(
+        UPSTREAM_AUTH,
+        "discoveryurl wellknown metadataurl",
+        "issuer",
+        "is `issuer` here, without what the standard puts behind it: \"https://login.example.com\"",
+    ),
+    way(
+        UPSTREAM_AUTH,
+        "granttype granttypes",
+        "kind",
+        "is `kind` here: \"client_credentials\" for the gateway itself, \"user_oauth\" for each caller's own account",
     ),
 ];
 

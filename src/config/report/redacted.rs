@@ -62,7 +62,8 @@ fn value(node: &Node<'_>, key: &str, kind: &ValueKind) -> Value {
             None => hidden(),
         },
         ValueKind::OrNull(_) if node.is_null() => Value::Null,
-        ValueKind::OrNull(of) => value(node, key, of),
+        ValueKind::OrFalse(_) if node.value.as_boolean_lit().is_some_and(|it| !it.value) => false.into(),
+        ValueKind::OrNull(of) | ValueKind::OrFalse(of) => value(node, key, of),
         ValueKind::OneOrMany(of) => match node.elements() {
             Some(elements) => elements.iter().map(|node| value(node, key, of)).collect(),
             None => value(node, key, of),

@@ -142,6 +142,17 @@ fn of_kind(kind: &ValueKind) -> Json {
             json!({ "$ref": "#/$defs/duration", "minimum": least, "maximum": most })
         }
         ValueKind::Text(pattern) | ValueKind::Secret(pattern) => text(pattern),
+        ValueKind::SecretOrToken(pattern) => {
+            let mut choices = text_choices(pattern);
+            let token = json!({ "type": "string", "pattern": r"\{token\}" });
+            choices.push(json!({
+                "type": "object",
+                "properties": { "$userToken": token },
+                "required": ["$userToken"],
+                "additionalProperties": false
+            }));
+            json!({ "anyOf": choices })
+        }
         // Parsers of URLs let spaces pass in front, and any letter case.
         ValueKind::Url => text(r"^\s*[Hh][Tt][Tt][Pp][Ss]?:"),
         // What is in a file is no path.
@@ -168,6 +179,7 @@ fn of_kind(kind: &ValueKind) -> Json {
         }
         ValueKind::List(of) => json!({ "type": "array", "items": of_kind(of) }),
         ValueKind::OrNull(of) => json!({ "anyOf": [of_kind(of), { "type": "null" }] }),
+        ValueKind::OrFalse(of) => json!({ "anyOf": [of_kind(of), { "const": false }] }),
         ValueKind::Map { names: Names { pattern, reserved }, of } => {
             let mut names = json!({ "pattern": pattern });
             if !reserved.is_empty() {

@@ -85,6 +85,7 @@ fn base(object: &Object) -> Json {
         "condition" => json!({ "claim": "groups", "has": "eng" }),
         "admin" => json!({ "addr": "127.0.0.1:9090" }),
         "server" => json!({ "url": "https://h/mcp" }),
+        "upstreamAuth" => json!({ "kind": "none" }),
         "toolFilter" => json!({ "mode": "allow", "list": ["a"] }),
         "inline" => json!({ "tools": [] }),
         "tool" => json!({ "name": "a", "command": "c" }),
@@ -132,6 +133,9 @@ fn put(object: &mut Json, described: &Object, key: &Key, name: &str, value: &Jso
     }
     if key.beside == Some("command") {
         object["command"] = "c".into();
+    }
+    if name != key.name {
+        remove(object, &[key.name]);
     }
     object[name] = value.clone();
 }
@@ -253,6 +257,15 @@ fn is_beyond_a_schema(object: &Object, key: &Key, value: &Json) -> bool {
         ("condition", "issuer") => true,
         ("proxy", "tls") => true,
         ("auth", "kind") => text.eq_ignore_ascii_case("\"oauth\""),
+        ("server", "upstreamAuth" | "auth_strategy" | "requiresUserToken") => true,
+        // Grammars of their own, or what goes with others only.
+        ("upstreamAuth", "kind" | "issuer" | "authorizationUrl" | "tokenUrl" | "revocationUrl") => true,
+        ("upstreamAuth", "clientMetadataUrl" | "redirectUrl" | "helpUrl" | "serverTokenUrl") => true,
+        ("upstreamAuth", "privateKey" | "resource" | "displayName" | "validation" | "tokenFormat") => true,
+        ("upstreamAuth", "clientId" | "audience" | "serverClientId" | "instructions") => true,
+        ("upstreamAuth", "clientSecret" | "serverClientSecret" | "token") | ("serviceAuth", "userToken") => {
+            true
+        }
         ("server" | "options", "authTokens") | ("server", "users" | "transportType") => true,
         ("token" | "user" | "client" | "assignment", "servers") | ("toolRule", "users") => true,
         ("auth", "idJag") | ("client", "jwksUrl") => true,
@@ -320,6 +333,35 @@ fn reader_and_schema_agree_about_keys_that_are_missing_or_too_many() {
 }
 
 #[test]
+fn the_token_of_a_caller_stands_where_the_schema_says() {
+    let (schema, reader) = (Schema::new(), Reader::new());
+    let token = json!({ "$userToken": "Bearer {{token}}" });
+    let with = |server: Json| {
+        json!({ "proxy": { "baseUrl": "https://h", "allowedHosts": ["h"],
+            "auth": { "kind": "oauth", "tokens": { "dev": "token-of-dev-alone" } } },
+            "mcpServers": { "a": server } })
+    };
+    for (server, is_good) in [
+        (json!({ "url": "https://h/mcp", "headers": { "X-Key": token } }), true),
+        (json!({ "command": "c", "env": { "KEY": token } }), true),
+        (json!({ "url": "https://h/mcp", "headers": { "X-Key": { "$userToken": "none" } } }), false),
+        (
+            json!({ "url": "https://h/mcp", "headers": { "X-Key": { "$userToken": "{token}", "$env": "A" } } }),
+            false,
+        ),
+        (json!({ "url": token }), false),
+        (json!({ "command": "c", "args": [token] }), false),
+        (json!({ "command": token }), false),
+        (json!({ "inline": { "tools": [{ "name": "a", "command": "c", "env": { "KEY": token } }] } }), false),
+    ] {
+        let config = with(server);
+        let read = reader.check(&config);
+        assert_eq!(read.is_ok(), is_good, "{config}\n{read:?}");
+        assert_eq!(schema.check(&config).is_ok(), is_good, "{config}");
+    }
+}
+
+#[test]
 fn a_reference_is_read_as_the_schema_says() {
     let (schema, reader) = (Schema::new(), Reader::new());
     let names: Vec<_> = REFERENCE.names();
@@ -374,6 +416,16 @@ fn the_full_example_has_every_key() {
         ("auth", "googleClientSecret", "is the same as a key of `idp`"),
         ("auth", "googleRedirectUri", "is the same as a key of `idp`"),
         ("idp", "issuer", "is known of all providers but \"oidc\""),
+        ("server", "auth_strategy", "is Master MCP Server's"),
+        ("server", "requiresUserToken", "is MCP Front's"),
+        ("server", "serviceAuths", "is MCP Front's"),
+        ("serviceAuth", "type", "is MCP Front's"),
+        ("serviceAuth", "name", "is MCP Front's"),
+        ("serviceAuth", "userToken", "is MCP Front's"),
+        ("upstreamAuth", "tokenFormat", "is MCP Front's"),
+        ("upstreamAuth", "provider", "is Master MCP Server's"),
+        ("upstreamAuth", "from", "is unsafe, and warned of"),
+        ("upstreamAuth", "unsafe", "is unsafe, and warned of"),
     ];
     let full = document(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/full.json")));
     let mut found = Vec::new();

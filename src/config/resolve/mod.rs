@@ -20,6 +20,7 @@ pub(crate) mod servers;
 mod tenants;
 pub(super) mod tls;
 pub(crate) mod tokens;
+mod upstream_auth;
 pub(crate) mod users;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -87,7 +88,9 @@ fn snapshot(
     let sessions = proxy.as_ref().map(|proxy| proxy.object_or_empty(cx, "sessions"));
     let idle_timeout = sessions.as_ref().and_then(|sessions| idle_timeout(cx, sessions));
     let idle_timeout = idle_timeout.unwrap_or(Server::IDLE_TIMEOUT);
-    let servers = server_fields.as_ref().map(|fields| servers::resolve(cx, fields, &auth, idle_timeout));
+    let base = proxy.as_ref().and_then(|proxy| bind::base_url(cx, proxy));
+    let servers =
+        server_fields.as_ref().map(|fields| servers::resolve(cx, fields, &auth, base.as_ref(), idle_timeout));
     if auth.is_clear && is_clear(fields, proxy.as_ref()) {
         // A list under another name, or an empty one, looks like a mistake.
         let of_servers = servers.as_ref().filter(|it| fields.has("mcpServers") && !it.remaining.is_empty());
@@ -105,7 +108,6 @@ fn snapshot(
             servers: of_servers.map(|servers| servers.remaining.clone()),
         });
     }
-    let base = proxy.as_ref().and_then(|proxy| bind::base_url(cx, proxy));
     let settings =
         proxy.as_ref().zip(sessions).map(|(proxy, sessions)| settings(cx, proxy, base.as_ref(), &sessions));
     let mut of_oauth = None;

@@ -75,12 +75,13 @@ pub(crate) fn warn(cx: &mut Context<'_>, fields: &Fields<'_>, program: Program<'
 /// Programs that run a container, and give it the variables that `-e NAME` names.
 const CONTAINERS: &[&str] = &["docker", "podman", "nerdctl"];
 
-/// Warns of variables that such a program passes on, and does not have itself: from a client, it had the client's.
+/// Warns of variables that such a program passes on, and does not have itself: from a client, it had the client's. `own`: the names
+/// in its `env`.
 pub(crate) fn warn_of_container(
     cx: &mut Context<'_>,
     command: &str,
     args: &[ReadText],
-    env: &[(String, Secret)],
+    own: &[&str],
     inherit_env: &[String],
 ) {
     if !CONTAINERS.iter().any(|program| command.rsplit('/').next() == Some(program)) {
@@ -97,7 +98,7 @@ pub(crate) fn warn_of_container(
         is_next = !is_next && matches!(text, "-e" | "--env");
         // With a value, it is another one.
         let Some(name) = named.filter(|name| !name.is_empty()).and_then(shown::variable) else { continue };
-        if !env.iter().any(|(own, _)| own == name) && !inherit_env.iter().any(|own| own == name) {
+        if !own.contains(&name) && !inherit_env.iter().any(|own| own == name) {
             cx.warning(
                 &arg.at,
                 format!(

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 
 use crate::config::{
+    access::Access,
     read::{
         context::Context,
         fields::Fields,
@@ -19,7 +20,7 @@ use crate::config::{
     report::{foreign, hint, problem::Location, shown},
     resolve::{
         access::{access, note_rules, tool_filter, tool_rules},
-        bind,
+        bind::{self, BaseUrl},
         callers::words,
         command::{environment, own_variables, program},
         inline,
@@ -27,15 +28,12 @@ use crate::config::{
         remaining::RemainingAccess,
         tls,
         tokens::Auth,
+        upstream_auth::{self, Around},
     },
     snapshot::{HttpTarget, LostServer, McpTransport, Server, StdioTarget, Target},
     table::{ADMIN, COMMAND, SERVER, SERVER_NAMES, URL},
 };
 use crate::secret::Secret;
-
-/// Headers that belong to the connection or to the protocol, so that a fixed value would break requests.
-const RESERVED_HEADERS: &str = "host content-length content-type transfer-encoding connection proxy-connection keep-alive te \
-     trailer upgrade expect accept last-event-id";
 
 /// What `mcpServers` says.
 #[derive(Default)]
@@ -46,11 +44,12 @@ pub(crate) struct ResolvedServers {
     pub(crate) remaining: HashMap<Arc<str>, RemainingAccess>,
 }
 
-/// `idle_timeout` is that of servers which have none of their own.
+/// `idle_timeout` is that of servers which have none of their own. `base`: `proxy.baseUrl`.
 pub(crate) fn resolve(
     cx: &mut Context<'_>,
     servers: &Fields<'_>,
     auth: &Auth,
+    base: Option<&BaseUrl>,
     idle_timeout: Duration,
 ) -> ResolvedServers {
     let mut resolved = ResolvedServers::default();
@@ -105,7 +104,9 @@ pub(crate) fn resolve(
         let tags = read_tags.unwrap_or_default();
         // Each part notes its own problems; the server is kept only if all are good, which `load` checks.
         let (server, has_files) = cx.with_files_as_parts(|cx| {
-            let target = target(cx, &fields);
+            let mut target = target(cx, &fields);
+            let around = Around { name: &name, auth, base, is_public: access == Access::Public };
+            let upstream_auth = upstream_auth::resolve(cx, &fields, &around, target.as_mut());
             let filter = options.object(cx, "toolFilter");
             let tool_filter = filter.and_then(|fields| tool_filter(cx, &fields)).map(Arc::new);
             let timeout = fields.duration(cx, "timeout");
@@ -124,7 +125,7 @@ pub(crate) fn resolve(
                 tool_filter,
                 tool_rules: tool_rules.clone(),
                 warm,
-                upstream_auth: None,
+                upstream_auth,
             })
         });
         match server {
@@ -287,14 +288,16 @@ fn headers(cx: &mut Context<'_>, node: &Node<'_>) -> Vec<(HeaderName, HeaderValu
     let mut seen = HashSet::new();
     let Some(fields) = node.map(cx) else { return headers };
     for (name, key, node) in fields.entries() {
-        let value = node.part_of_file(cx, |cx| header_value(cx, &node, name));
+        // The token of a caller is read by `upstream_auth`.
+        let value = match node.is_user_token() {
+            true => None,
+            false => node.part_of_file(cx, |cx| header_value(cx, &node, name)),
+        };
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             cx.error(&key, "is no header name; use letters, digits and -, as in \"X-Team\"");
             continue;
         };
-        // As servers read it that make one name of `-` and `_`.
-        let read = name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        if RESERVED_HEADERS.split(' ').any(|reserved| reserved == read) || read.starts_with("mcp-") {
+        if upstream_auth::is_reserved(name.as_str()) {
             cx.error(&key, "is set by the gateway for every request; remove it");
         } else if !seen.insert(name.clone()) {
             cx.error(&key, "is there twice, because header names ignore case; keep one of them");
@@ -362,13 +365,13 @@ fn stdio(
     let cwd = cwd.and_then(|text| cx.directory(&text.value, &text.at));
     let command = program(cx, fields)?;
     let inherit_env: Vec<String> = inherit_env.into_iter().map(|text| text.value).collect();
-    programs::warn_of_container(cx, &command, &args, &env, &inherit_env);
-    let own = std::env::current_dir().unwrap_or_default();
+    programs::warn_of_container(cx, &command, &args, &own, &inherit_env);
+    let directory = std::env::current_dir().unwrap_or_default();
     let program = Program {
         command: &command,
         env: &env,
         inherits_path: inherit_env.iter().any(|name| name == "PATH"),
-        cwd: cwd.as_deref().unwrap_or(&own),
+        cwd: cwd.as_deref().unwrap_or(&directory),
     };
     programs::warn(cx, fields, program);
     let args = args.into_iter().map(|text| Secret::new(text.value)).collect();

@@ -35,6 +35,11 @@ const TAKEN: &[&str] = &[
 const TAKEN_PREFIXES: &[&str] =
     &["accept-", "access-control-", "content-", "mcp-", "proxy-", "sec-", "x-forwarded-"];
 
+/// Whether a field of this name, in small letters, means something else than what a config could say of it.
+pub(super) fn is_taken(name: &str) -> bool {
+    TAKEN.contains(&name) || TAKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// What `proxy.auth.tenants` says.
 pub(super) struct Tenants<'a> {
     /// The field.
@@ -69,7 +74,7 @@ fn header(cx: &mut Context<'_>, fields: &Fields<'_>) -> Option<HeaderName> {
     if !is_plain {
         return cx.refuse(&text.at, "has to be 1 to 64 letters, digits or `-`, as in \"X-Tenant-Token\"");
     }
-    if TAKEN.contains(&&*name) || TAKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+    if is_taken(&name) {
         return cx
             .refuse(&text.at, "is a field with a meaning of its own; use another, as in \"X-Tenant-Token\"");
     }

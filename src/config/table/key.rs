@@ -102,6 +102,8 @@ pub(crate) enum ValueKind {
     Text(&'static str),
     /// Text that no log may have.
     Secret(&'static str),
+    /// The same, or a text in which the token of a caller is put: `{ "$userToken": "Bearer {{token}}" }`.
+    SecretOrToken(&'static str),
     /// An `http` or `https` URL.
     Url,
     /// Text that names a file, which cannot be a reference to what is in a file.
@@ -114,6 +116,8 @@ pub(crate) enum ValueKind {
     List(&'static ValueKind),
     /// This, or `null`, which says that there is none.
     OrNull(&'static ValueKind),
+    /// This, or `false`, which says that there is to be none.
+    OrFalse(&'static ValueKind),
     /// An object whose keys are names that the user chose.
     Map {
         names: &'static Names,

@@ -15,6 +15,7 @@ mod oauth;
 mod proxy;
 mod rates;
 mod server;
+mod upstream_auth;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub(super) use self::{
     oauth::{CLIENT, GRANTS},
     proxy::ROOT,
     server::{ADMIN, COMMAND, INLINE_TOOL, SERVER, SERVER_NAMES, TOOL_RULE, URL},
+    upstream_auth::{AUTH_CONFIG, SERVICE_AUTH, UPSTREAM_AUTH},
 };
 use crate::config::table::key::{ANY, Absent::Nothing, Object, ValueKind, key};
 

@@ -1,6 +1,11 @@
 //! `mcpServers.NAME`.
 
-use super::{LABEL, PROGRAM, TEXT, oauth::SCOPE, secs};
+use super::{
+    LABEL, PROGRAM, TEXT,
+    oauth::SCOPE,
+    secs,
+    upstream_auth::{AUTH_STRATEGY, REQUIRES_USER_TOKEN, SERVICE_AUTHS, UPSTREAM_AUTH_KEY},
+};
 use crate::config::table::key::{
     ANY,
     Absent::{Bool, Duration, Empty, List, Means, Nothing, Required},
@@ -139,10 +144,11 @@ pub(in crate::config) static SERVER: Object = Object {
         .examples(&[r#""10m""#]),
         key(
             "headers",
-            ValueKind::Map { names: &HEADER_NAMES, of: &ValueKind::Secret(r"^[\t -~]*$") },
+            ValueKind::Map { names: &HEADER_NAMES, of: &ValueKind::SecretOrToken(r"^[\t -~]*$") },
             Empty,
             "Headers to add to every request; they replace the client's. Those that the gateway sets itself cannot be set \
-             (`Host`, `Content-Type`, `Accept`, `Mcp-*` and the like).",
+             (`Host`, `Content-Type`, `Accept`, `Mcp-*` and the like). With `$userToken`, the token of whoever calls stands in it, see \
+             [credentials](credentials.md).",
         )
         .beside(URL)
         .examples(&[r#"{ "Authorization": "Bearer ${API_KEY}" }"#]),
@@ -178,10 +184,20 @@ pub(in crate::config) static SERVER: Object = Object {
              pass](http.md#what-does-not-pass).",
         )
         .beside(URL),
+        UPSTREAM_AUTH_KEY,
+        AUTH_STRATEGY,
+        REQUIRES_USER_TOKEN,
+        SERVICE_AUTHS,
         key("args", ValueKind::List(&TEXT), List(&[]), "Arguments, one an entry; there is no shell.")
             .beside(COMMAND)
             .examples(&[r#"["-y", "notes-mcp"]"#]),
-        key("env", VARIABLES, Empty, "Environment variables, besides those of `inheritEnv`.")
+        key(
+            "env",
+            ValueKind::Map { names: &VARIABLE_NAMES, of: &ValueKind::SecretOrToken(VARIABLE) },
+            Empty,
+            "Environment variables, besides those of `inheritEnv`. With `$userToken`, the token of whoever calls stands in it: then \
+             each caller has processes of their own, see [credentials](credentials.md).",
+        )
             .beside(COMMAND)
             .examples(&[r#"{ "ROOT": "/data" }"#]),
         key("cwd", ValueKind::Path, Means("the gateway's"), "Working directory, relative to the config.")
@@ -225,10 +241,11 @@ static TRANSPORTS: Words = Words {
 };
 
 /// RFC 9110, section 5.1.
-static HEADER_NAMES: Names = Names { pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", reserved: &[] };
+static HEADER_NAMES: Names = Names { pattern: HEADER_NAME, reserved: &[] };
+pub(super) const HEADER_NAME: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
 
-const VARIABLES: ValueKind =
-    ValueKind::Map { names: &VARIABLE_NAMES, of: &ValueKind::Secret(r"^[^\u0000]*$") };
+const VARIABLES: ValueKind = ValueKind::Map { names: &VARIABLE_NAMES, of: &ValueKind::Secret(VARIABLE) };
+const VARIABLE: &str = r"^[^\u0000]*$";
 static VARIABLE_NAMES: Names = Names { pattern: r"^[^=\u0000]+$", reserved: &[] };
 
 static OPTIONS: Object = Object {

@@ -8,6 +8,7 @@ mod issuers;
 mod servers;
 mod tls;
 mod tokens;
+mod upstream_auth;
 
 use std::{
     collections::HashMap,
@@ -173,6 +174,7 @@ fn every_example_loads() {
             .var("IDP_SECRET", "secret-at-the-provider")
             .var("JWT_SECRET", "fedcba9876543210fedcba9876543210")
             .var("INTROSPECTION_SECRET", "secret-of-the-gateway")
+            .var("GITHUB_SECRET", "secret-at-github-of-the-gateway")
             .var("ENCRYPTION_KEY", "89abcdef0123456789abcdef01234567")
             .var("SESSION_KEY", "0123456789abcdef0123456789abcdef");
         let loaded = place.load(&std::fs::read_to_string(&path).expect("readable"));
