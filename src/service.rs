@@ -518,7 +518,7 @@ async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result<Re
         });
     }
     let entry = Arc::clone(&admitted.entry);
-    let answered = if proxy::passes_through(&admitted) {
+    let answered = if proxy::passes_through(&admitted) && !bridge::keeps(request, &admitted).await {
         proxy::forward(request, admitted).await
     } else {
         bridge::answer(request, admitted).await

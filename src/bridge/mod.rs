@@ -22,6 +22,7 @@ use crate::{
         response::{empty, event_stream, json},
     },
     config::{Naming, Server},
+    credentials::{Asker, NotReady},
     downstream::incoming::Incoming,
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
@@ -35,14 +36,18 @@ use crate::{
     mcp::{
         accept, era,
         header::{LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID},
-        message::{Message, MessageKind},
+        message::{Message, MessageKind, Part},
         modern,
         sse::reader::event,
         tool_list,
     },
     observe::Record,
     policy::selector::Selector,
-    request::{Request, admitted::Admitted},
+    request::{
+        Request,
+        admitted::Admitted,
+        missing::{self, Recipient},
+    },
     servers::{Backend, ServerEntry},
     session::{
         self, BudgetPermit, EventId, Registered, SessionHandle, SessionId, SessionReply, SessionSettings,
@@ -124,6 +129,50 @@ pub async fn answer(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result
         audited.set_member(server, own, is_shown);
     }
     answered.map_err(|error| renewal.explain(error))
+}
+
+/// Whether the gateway speaks with the client although the server could be reached byte for byte. It does in sessions that begin while
+/// the server waits for a credential of the caller: once there is one, they go on with the server.
+pub async fn keeps(request: &Request<'_>, admitted: &Admitted<'_>) -> bool {
+    let Some(credentials) = &admitted.entry.credentials else { return false };
+    let headers = &request.head.headers;
+    if era::is_modern(headers, None) {
+        return false;
+    }
+    let shared = &request.worker.shared;
+    let (server, owner) = admitted.session_owner();
+    let is_kept = |sealed: &[u8]| {
+        let id = admitted.live.sessions.open(server, owner, sealed).and_then(SessionId::parse);
+        id.is_some_and(|id| shared.sessions.find(id, server).is_some())
+    };
+    if shared.sessions.count(server) > 0
+        && match admitted.mcp_endpoint {
+            McpEndpoint::Mcp => headers.get(SESSION_ID).is_some_and(|id| is_kept(id.as_bytes())),
+            McpEndpoint::Message => session_in(request.head.uri.query()).is_some_and(is_kept),
+            McpEndpoint::Sse => false,
+        }
+    {
+        return true;
+    }
+    let begins = match (admitted.mcp_endpoint, &request.head.method) {
+        (McpEndpoint::Mcp, &Method::POST) => headers.get(SESSION_ID).is_none_or(HeaderValue::is_empty),
+        (McpEndpoint::Sse, &Method::GET) => true,
+        _ => false,
+    };
+    let principal = &admitted.caller.identity.principal;
+    if !begins || credentials.ready(principal).is_some() {
+        return false;
+    }
+    match credentials.obtain(&Asker::of(principal)).await {
+        Err(NotReady::Missing(missing)) => missing::notice_of(&admitted.entry, &admitted.live, &missing)
+            .is_some_and(|notice| notice.has_tool),
+        _ => false,
+    }
+}
+
+/// The session that the query of a message URL names.
+fn session_in(query: Option<&str>) -> Option<&[u8]> {
+    query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("sessionId=")).map(str::as_bytes)
 }
 
 /// Whether the server was stopped, restarted or configured anew while a request waited for it.
@@ -281,7 +330,12 @@ impl BridgedRequest<'_> {
     }
 
     /// A request that is self-contained (MCP 2026-07-28).
-    async fn call(self, message: Message, record: &mut Record) -> Result<Response<Payload>, Error> {
+    async fn call(self, mut message: Message, record: &mut Record) -> Result<Response<Payload>, Error> {
+        match self.recipient(&message, record).await? {
+            Recipient::Server => {}
+            Recipient::ServerWithout(rest) => message = rest,
+            Recipient::Nobody(answer) => return Ok(answer),
+        }
         let Self { worker, admitted, .. } = &self;
         let selector = self.selector()?;
         self.note_member(&message, record, |entry| {
@@ -375,6 +429,72 @@ impl BridgedRequest<'_> {
                 Ok(event_stream(self.stream_of(source).beginning_with(event(&first))))
             }
         }
+    }
+
+    /// Who gets a request that is self-contained: the server, unless that waits for a credential. Of all servers as one, the one that is
+    /// called by name.
+    async fn recipient(&self, message: &Message, record: &mut Record) -> Result<Recipient, Error> {
+        let Self { worker, admitted, head, .. } = self;
+        let (entry, own) = match admitted.entry.backend {
+            Backend::All => match self.called_member(message)? {
+                Some((entry, own)) => (entry, Some(own)),
+                None => return Ok(Recipient::Server),
+            },
+            _ => (Arc::clone(&admitted.entry), None),
+        };
+        if entry.credentials.is_none() {
+            return Ok(Recipient::Server);
+        }
+        if let Err(failure) = modern::check(&head.headers, message, None) {
+            record.answered(Some(failure.code()));
+            return Ok(Recipient::Nobody(json(modern::ModernRejection::STATUS, failure.body())));
+        }
+        let asker = self.asker();
+        let named = own.as_ref().unwrap_or(message);
+        let recipient = missing::recipient(&worker.shared, admitted, &entry, &asker, named, record);
+        match self.within(self.patience + missing::WAITS, recipient).await?? {
+            // The name stays that which it has among all servers.
+            Recipient::ServerWithout(rest) if own.is_some() => {
+                let name = message.part(Part::Name).unwrap_or_default().to_owned();
+                let rest = rest.with(&[(Part::Name, name.into())]);
+                Ok(Recipient::ServerWithout(
+                    rest.map_err(|why| ErrorKind::Internal.with_cause(why.to_string()))?,
+                ))
+            }
+            recipient => Ok(recipient),
+        }
+    }
+
+    /// The member whose tool or prompt is called by name, and the message as that gets it.
+    fn called_member(&self, message: &Message) -> Result<Option<(Arc<ServerEntry>, Message)>, Error> {
+        let Admitted { live, caller, .. } = &self.admitted;
+        let is_call = matches!(message.method(), "tools/call" | "prompts/get");
+        let (true, Some(name)) = (is_call, message.name()) else { return Ok(None) };
+        // Where names are flat, only lists say whose it is.
+        let Naming::Prefixed { separator } = &live.config.aggregate.naming else { return Ok(None) };
+        if live.config.aggregate.lazy {
+            return Ok(None);
+        }
+        let selector = self.selector()?;
+        let member = |name: &str| {
+            live.entries.get(name).filter(|entry| {
+                let Server { name, tags, .. } = &entry.server;
+                entry.admits_as_member(caller) && selector.selects(name, tags)
+            })
+        };
+        let Some(entry) = server_of(separator, name, |name| member(name).is_some()).and_then(member) else {
+            return Ok(None);
+        };
+        let own = &name[entry.server.name.len() + separator.len()..];
+        let own = serde_json::Value::from(own).to_string();
+        let own = message.with(&[(Part::Name, own.into())]);
+        let own = own.map_err(|why| ErrorKind::Internal.with_cause(why.to_string()))?;
+        Ok(Some((Arc::clone(entry), own)))
+    }
+
+    /// For whom credentials are got.
+    fn asker(&self) -> Asker<'_> {
+        Asker::of(&self.admitted.caller.identity.principal)
     }
 
     /// The stream of an HTTP+SSE session, which begins with the URL for its messages (MCP 2024-11-05).
@@ -476,9 +596,7 @@ impl BridgedRequest<'_> {
 
     /// The HTTP+SSE session that the request names.
     fn sse_session(&self) -> Option<SessionHandle> {
-        let query = self.head.uri.query().unwrap_or_default();
-        let sealed = query.split('&').find_map(|pair| pair.strip_prefix("sessionId="));
-        sealed.and_then(|sealed| self.find(sealed.as_bytes()))
+        session_in(self.head.uri.query()).and_then(|sealed| self.find(sealed))
     }
 
     fn find(&self, sealed: &[u8]) -> Option<SessionHandle> {

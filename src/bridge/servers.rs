@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     future::Future,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     pin::Pin,
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
@@ -15,15 +16,19 @@ use tokio::sync::Semaphore;
 use crate::{
     child::Supervisor,
     config::{Level, McpTransport},
+    credentials::{Asker, Missing, NotReady},
     error::{Error, ErrorKind, Side},
-    identity::{Admission, AdmittedParty, Caller, Identity, Members, credential_key::CredentialKey},
+    identity::{
+        Admission, AdmittedParty, Caller, Identity, Members, Principal, credential_key::CredentialKey,
+    },
     ledger::{Owner, Resource},
     link::{
         self, FromServer, Link, ToServer,
         aggregate::{self, AggregateSettings, Member, MemberReport, MemberTimeouts},
         awaited::{Callers, to_log},
+        awaiting::{self, AwaitingServer, OpenServer, Waits, refusal},
         filter::{Filter, WithheldReport},
-        remote::server::{HttpServer, MOST_IN_FLIGHT},
+        remote::server::{HttpServer, LinkCredential, MOST_IN_FLIGHT},
         shared::{self, SharedLink},
     },
     mcp::{
@@ -32,7 +37,7 @@ use crate::{
     },
     observe::{Group, Topic},
     policy::{selector::Selector, tools::ToolView},
-    request::admitted::Admitted,
+    request::{admitted::Admitted, missing},
     servers::{Backend, MemberKey, ServerEntry, SharedConversation, SharedKey},
     state::{GatewayState, Live, Worker},
     upstream::client::Client,
@@ -62,7 +67,7 @@ pub(super) fn open(
     let (worker, entry) = (Rc::clone(worker), Arc::clone(&admitted.entry));
     let identity = Arc::clone(to.identity());
     let (view, owner) = (AggregateView::of(admitted, selector, to), Arc::clone(&admitted.owner));
-    let credential = entry.credential_key(&admitted.caller.identity.principal);
+    let principal = admitted.caller.identity.principal.clone();
     async move {
         let listens = Arc::default();
         Ok(match view {
@@ -73,9 +78,16 @@ pub(super) fn open(
                 OpenedLink { link, members, listens, idle: view.idle, filter: Filter::open() }
             }
             None => {
-                let link = one(&worker, &entry, &owner, credential, Callers::One).await?;
+                let waits = Waits::default();
+                let link = match reach(&worker, &entry, &owner, &principal, None, Callers::One).await {
+                    Err(NotReached::Missing(missing)) => {
+                        let goes_on = once_connected(&worker, &entry.server.name, &owner, &principal);
+                        await_credential(&worker, &entry, &principal, &missing, &waits, Some(goes_on))?
+                    }
+                    reached => reached.map_err(|why| why.into_error(&worker.shared, &entry))?,
+                };
                 let idle = entry.server.idle_timeout;
-                let filter = filter(&worker.shared, &entry.server.name, identity);
+                let filter = filter(&worker.shared, &entry.server.name, identity, waits);
                 OpenedLink { link, members: Arc::default(), listens, idle, filter }
             }
         })
@@ -99,15 +111,17 @@ pub(super) fn conversation(
         });
         return found.map_err(|limit| Error::out_of(Resource::Sessions, limit));
     }
-    let credential = entry.credential_key(&admitted.caller.identity.principal);
+    let principal = &admitted.caller.identity.principal;
+    let credential = entry.credential_key(principal);
     let everyone = SharedKey::Everyone(credential);
     // A caller that may have ended the shared process gets one of its own. Without room for that, it may use the shared one only
     // if it was suspected once, and no other caller uses it.
     if links.quarantine().has(owner.name()) {
         let (worker, name, of_link) = (Rc::clone(&worker), Arc::clone(&entry.server.name), Arc::clone(owner));
+        let principal = principal.clone();
         let own = links.get(SharedKey::Owner(owner.name().clone(), credential), Some(owner), |lease| {
             let settings = shared::SharedLinkSettings { lease, ..shared::SharedLinkSettings::new(idle) };
-            SharedLink::start(move || current(&worker, &name, &of_link, credential), settings)
+            SharedLink::start(move || current(&worker, &name, &of_link, &principal, credential), settings)
         });
         match own {
             Ok(own) => return Ok(own),
@@ -116,6 +130,7 @@ pub(super) fn conversation(
         }
     }
     let (name, gateway) = (Arc::clone(&entry.server.name), Arc::clone(worker.shared.ledger.gateway()));
+    let principal = principal.clone();
     let found = links.get(everyone, None, |_| {
         let mut settings = shared::SharedLinkSettings {
             on_lost: keep_apart(entry),
@@ -124,7 +139,7 @@ pub(super) fn conversation(
         if matches!(entry.backend, Backend::Http { .. }) {
             settings.requests = MOST_IN_FLIGHT;
         }
-        SharedLink::start(move || current(&worker, &name, &gateway, credential), settings)
+        SharedLink::start(move || current(&worker, &name, &gateway, &principal, credential), settings)
     });
     found.map_err(|limit| Error::out_of(Resource::Sessions, limit))
 }
@@ -183,7 +198,7 @@ fn members(live: &Live, caller: &Caller, selector: &Selector) -> Arc<[MemberKey]
 }
 
 fn all(worker: &Rc<Worker>, view: &AggregateView, listens: Arc<AtomicBool>) -> Link {
-    let members = view.members.iter().map(|key| member(worker, view, key)).collect();
+    let members = view.members.iter().map(|(name, _)| member(worker, view, name)).collect();
     let (live, shared) = (worker.shared.live(), Arc::clone(&worker.shared));
     let settings = AggregateSettings {
         naming: live.config.aggregate.naming.clone(),
@@ -199,12 +214,14 @@ fn all(worker: &Rc<Worker>, view: &AggregateView, listens: Arc<AtomicBool>) -> L
     aggregate::open(members, settings)
 }
 
-fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &MemberKey) -> Member {
+/// A member, with the credential that whoever sees the view has at the moment.
+fn member(worker: &Rc<Worker>, view: &AggregateView, name: &Arc<str>) -> Member {
     let shared = Arc::clone(&worker.shared);
     // That it was stopped meanwhile shows in the epoch.
     let admission = Admission::new(view.to.clone(), Arc::clone(name), 0);
     let (worker, of_open, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(&view.owner));
-    let (credential, filter) = (*credential, filter(&shared, name, Arc::clone(view.to.identity())));
+    let waits = Waits::default();
+    let filter = filter(&shared, name, Arc::clone(view.to.identity()), waits.clone());
     let (of_patience, of_config) = (Arc::clone(name), Arc::clone(&shared));
     let patience = move || {
         let live = of_config.live();
@@ -218,17 +235,41 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, (name, credential): &Member
         }
     };
     let health = shared.live().entry(name).map(|entry| Arc::clone(&entry.health)).unwrap_or_default();
+    let principal = view.to.identity().principal.clone();
+    let open = move || -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
+        let (worker, name, owner) = (Rc::clone(&worker), Arc::clone(&of_open), Arc::clone(&owner));
+        let (principal, waits) = (principal.clone(), waits.clone());
+        Box::pin(async move {
+            let entry = entry_of(&worker, &name)?;
+            waits.set(false);
+            match reach(&worker, &entry, &owner, &principal, None, Callers::Many).await {
+                Err(NotReached::Missing(missing)) => {
+                    await_credential(&worker, &entry, &principal, &missing, &waits, None)
+                }
+                reached => reached.map_err(|why| why.into_error(&worker.shared, &entry)),
+            }
+        })
+    };
     Member {
         patience: Box::new(patience),
         health,
         filter,
         name: Arc::clone(name),
-        open: Box::new(move || current(&worker, &of_open, &owner, credential)),
+        open: Box::new(open),
         granted: Box::new(move || {
             let live = shared.live();
-            let run_state = &live.entry(&admission.server)?.run_state;
+            let entry = live.entry(&admission.server)?;
             let admits = || live.still_admits_member(&admission);
-            (!run_state.is_stopped() && admits()).then(|| run_state.epoch())
+            let epoch = entry.run_state.epoch();
+            (!entry.run_state.is_stopped() && admits()).then(|| match &entry.credentials {
+                None => epoch,
+                // With another credential it is another server.
+                Some(credentials) => {
+                    let mut hasher = DefaultHasher::new();
+                    (epoch, credentials.key(&admission.to.identity().principal)).hash(&mut hasher);
+                    hasher.finish()
+                }
+            })
         }),
     }
 }
@@ -279,21 +320,87 @@ fn report_member(shared: &GatewayState, report: MemberReport<'_>) {
     }
 }
 
-/// One conversation with one server, for `owner`, of which these are the callers. The server is called with `credential`.
-/// Which of its tools are for whom is for those who use it.
-async fn one(
-    worker: &Rc<Worker>,
-    entry: &ServerEntry,
-    owner: &Arc<Owner>,
-    credential: CredentialKey,
-    callers: Callers,
-) -> Result<Link, Error> {
-    if entry.run_state.is_stopped() {
-        return Err(Error::stopped());
+/// Why there is no conversation with a server.
+enum NotReached {
+    /// There is no credential to call it with.
+    Missing(Missing),
+    Failed(Error),
+}
+
+impl From<Error> for NotReached {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
     }
+}
+
+impl From<NotReady> for NotReached {
+    fn from(why: NotReady) -> Self {
+        match why {
+            NotReady::Missing(missing) => Self::Missing(missing),
+            NotReady::Unavailable(why) => Self::Failed(ErrorKind::UpstreamAuthUnavailable.with_cause(why)),
+            NotReady::Refused(why) => Self::Failed(ErrorKind::UpstreamUnauthorized.with_cause(why)),
+        }
+    }
+}
+
+impl NotReached {
+    fn into_error(self, shared: &GatewayState, entry: &ServerEntry) -> Error {
+        match self {
+            Self::Missing(missing) => missing::notice_of(entry, &shared.live(), &missing)
+                .map_or(ErrorKind::UpstreamAuthorizationRequired.into(), |notice| refusal(&notice)),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+/// One conversation with one server, for `owner`, of which these are the callers. The server is called with the credential of
+/// `principal`, which has to be `wanted`, if that is known. Which of its tools are for whom is for those who use it.
+async fn reach(
+    worker: &Rc<Worker>,
+    entry: &Arc<ServerEntry>,
+    owner: &Arc<Owner>,
+    principal: &Principal,
+    wanted: Option<CredentialKey>,
+    callers: Callers,
+) -> Result<Link, NotReached> {
+    if entry.run_state.is_stopped() {
+        return Err(Error::stopped().into());
+    }
+    let credential = match &entry.credentials {
+        None => None,
+        Some(credentials) => {
+            // Held from before, so that a token which is exchanged is found.
+            let holder = entry.key_holders.hold(credentials.key(principal), principal);
+            let ready = match credentials.ready(principal) {
+                Some(ready) => ready,
+                None => {
+                    let foreign_token = holder.token();
+                    let foreign_token = foreign_token.as_ref();
+                    credentials.obtain(&Asker { foreign_token, ..Asker::of(principal) }).await?
+                }
+            };
+            if wanted.is_some_and(|wanted| wanted != ready.key) {
+                let cause = "the server was connected anew, or disconnected";
+                return Err(ErrorKind::Unavailable.with_cause(cause).into());
+            }
+            let holder = entry.key_holders.hold(ready.key, principal);
+            Some((credentials, ready, holder))
+        }
+    };
     let live = worker.shared.live().clone();
     Ok(match &entry.backend {
         Backend::Http { origin, target } => {
+            let credential = credential.map(|(credentials, ready, holder)| {
+                let (of_notice, shared) = (Arc::clone(entry), Arc::clone(&worker.shared));
+                LinkCredential {
+                    credentials: Arc::clone(credentials),
+                    of: principal.clone(),
+                    key: ready.key,
+                    foreign_token: Box::new(move || holder.token()),
+                    notice: Box::new(move |missing| missing::notice_of(&of_notice, &shared.live(), missing)),
+                    lacks: Default::default(),
+                }
+            });
             let http_server = HttpServer {
                 client: Client {
                     origin: Arc::clone(origin),
@@ -307,6 +414,7 @@ async fn one(
                 report: to_log(Arc::clone(&worker.shared.observer), Arc::clone(&entry.server.name)),
                 line: Default::default(),
                 callers,
+                credential,
             };
             match target.transport {
                 McpTransport::StreamableHttp => link::remote::streamable::open(http_server),
@@ -314,23 +422,84 @@ async fn one(
             }
         }
         Backend::Stdio(supervisors) => {
-            let supervisor = supervisors.get(credential);
+            let key = credential.as_ref().map_or(CredentialKey::STATIC, |(_, ready, _)| ready.key);
+            let supervisor = supervisors.get(key);
+            if let Some((_, ready, holder)) = credential {
+                supervisor.give(ready.env.clone(), holder);
+            }
             supervisor.set_longest_start(entry.server.timeout.unwrap_or(live.limits.upstream_timeout));
             link::stdio::open(&supervisor, owner, callers).await?
         }
         Backend::Inline(server) => link::inline::open(Arc::clone(server), Arc::clone(owner)),
         Backend::All => {
-            return Err(ErrorKind::Internal.with_cause("all servers as one are no member of themselves"));
+            let cause = "all servers as one are no member of themselves";
+            return Err(ErrorKind::Internal.with_cause(cause).into());
         }
     })
 }
 
-/// What of a conversation with the server of this name is for `identity`, by the config in force.
-fn filter(shared: &Arc<GatewayState>, name: &Arc<str>, identity: Arc<Identity>) -> Filter {
+/// A conversation in the place of a server that waits for a credential of `principal`. `goes_on`: it goes on with the server itself once
+/// there is one.
+fn await_credential(
+    worker: &Rc<Worker>,
+    entry: &ServerEntry,
+    principal: &Principal,
+    missing: &Missing,
+    waits: &Waits,
+    goes_on: Option<OpenServer>,
+) -> Result<Link, Error> {
+    let shared = Arc::clone(&worker.shared);
+    let notice =
+        missing::notice_of(entry, &shared.live(), missing).ok_or(ErrorKind::UpstreamAuthorizationRequired)?;
+    if !notice.has_tool {
+        return Err(refusal(&notice));
+    }
+    let (name, principal, changes) = (Arc::clone(&entry.server.name), principal.clone(), shared.changes());
+    let key = move || match shared.live().entry(&name) {
+        Some(entry) => entry.credential_key(&principal),
+        None => CredentialKey::STATIC,
+    };
+    let (key, waits) = (Box::new(key), waits.clone());
+    Ok(awaiting::open(AwaitingServer { notice, key, changes, waits, open: goes_on }))
+}
+
+/// Opens a conversation of one caller with the server that has this name now, once there is a credential to call it with.
+fn once_connected(
+    worker: &Rc<Worker>,
+    name: &Arc<str>,
+    owner: &Arc<Owner>,
+    principal: &Principal,
+) -> OpenServer {
+    let (worker, name) = (Rc::clone(worker), Arc::clone(name));
+    let (owner, principal) = (Arc::clone(owner), principal.clone());
+    Box::new(move || {
+        let (worker, name) = (Rc::clone(&worker), Arc::clone(&name));
+        let (owner, principal) = (Arc::clone(&owner), principal.clone());
+        Box::pin(async move {
+            let entry = entry_of(&worker, &name)?;
+            match reach(&worker, &entry, &owner, &principal, None, Callers::One).await {
+                Err(NotReached::Missing(_)) => Ok(None),
+                reached => reached.map(Some).map_err(|why| why.into_error(&worker.shared, &entry)),
+            }
+        })
+    })
+}
+
+fn entry_of(worker: &Worker, name: &str) -> Result<Arc<ServerEntry>, Error> {
+    let entry = worker.shared.live().entry(name).cloned();
+    entry.ok_or_else(|| ErrorKind::UpstreamUnreachable.with_cause("the server is gone"))
+}
+
+/// What of a conversation with the server of this name is for `identity`, by the config in force. What the gateway says while the server
+/// waits for a credential is for everybody.
+fn filter(shared: &Arc<GatewayState>, name: &Arc<str>, identity: Arc<Identity>, waits: Waits) -> Filter {
     let (of_tools, of_name) = (Arc::clone(shared), Arc::clone(name));
     // Looked up once for each config. Of a server that is gone, until its conversations end, it is what it was.
     let known = RefCell::new((None::<Arc<ServerEntry>>, None::<ToolView>));
     let tools = move || {
+        if waits.get() {
+            return None;
+        }
         let live = of_tools.live();
         let mut known = known.borrow_mut();
         if let Some(entry) = live.entry(&of_name)
@@ -400,17 +569,20 @@ pub(super) fn report_withheld(shared: &Arc<GatewayState>, server: &Arc<str>) -> 
     })
 }
 
-/// A conversation with the server that has this name now, for `owner`, which callers share, or servers.
+/// A conversation with the server that has this name now, for `owner`, which callers share: those for whom it is called with
+/// `credential`, which is that of `principal`.
 fn current(
     worker: &Rc<Worker>,
     name: &Arc<str>,
     owner: &Arc<Owner>,
+    principal: &Principal,
     credential: CredentialKey,
 ) -> Pin<Box<dyn Future<Output = Result<Link, Error>>>> {
-    let (worker, name, owner) = (Rc::clone(worker), Arc::clone(name), Arc::clone(owner));
+    let (worker, name) = (Rc::clone(worker), Arc::clone(name));
+    let (owner, principal) = (Arc::clone(owner), principal.clone());
     Box::pin(async move {
-        let entry = worker.shared.live().entry(&name).cloned();
-        let entry = entry.ok_or_else(|| ErrorKind::UpstreamUnreachable.with_cause("the server is gone"))?;
-        one(&worker, &entry, &owner, credential, Callers::Many).await
+        let entry = entry_of(&worker, &name)?;
+        let reached = reach(&worker, &entry, &owner, &principal, Some(credential), Callers::Many).await;
+        reached.map_err(|why| why.into_error(&worker.shared, &entry))
     })
 }

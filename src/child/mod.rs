@@ -21,6 +21,7 @@ mod supervisors;
 mod sys;
 
 use std::{
+    any::Any,
     borrow::Cow,
     io,
     sync::{
@@ -51,12 +52,15 @@ use crate::{
     error::{Error, ErrorKind},
     ledger::{Owner, OwnerName, Resource, Share},
     observe::{Health, Observer},
+    secret::Secret,
 };
 
 /// Starts the processes of one configured command and keeps their state. Outlives sessions, and reloads that leave
 /// the command as it is.
 pub struct Supervisor {
     command: Arc<CommandState>,
+    /// What its processes have beside what the config says.
+    given: Mutex<Given>,
     running: watch::Sender<usize>,
     history: Mutex<History>,
     orders: watch::Sender<Orders>,
@@ -72,6 +76,14 @@ struct CommandState {
     patience: ProcessTimeouts,
     restarts: IntCounter,
     starts: Starts,
+}
+
+/// What processes are given that the config does not say.
+#[derive(Default)]
+struct Given {
+    env: Vec<(String, Secret)>,
+    /// Kept as long as they may start.
+    _holder: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// What is known of how it starts.
@@ -119,8 +131,8 @@ impl Supervisor {
     }
 
     fn of(command: Arc<CommandState>, orders: Orders) -> Arc<Self> {
-        let (running, history) = (watch::Sender::default(), Mutex::default());
-        Arc::new(Self { command, running, history, orders: watch::Sender::new(orders) })
+        let (running, history, given) = (watch::Sender::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { command, given, running, history, orders: watch::Sender::new(orders) })
     }
 
     /// One for the same command, whose processes are its own: they start, end and fail apart from these. How the command
@@ -164,6 +176,11 @@ impl Supervisor {
     pub fn set_longest_start(&self, longest: Duration) {
         let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         self.command.starts.longest.store(longest, Ordering::Relaxed);
+    }
+
+    /// Processes that start from now on have these variables, in place of those of the same name in the config. `holder` is kept.
+    pub fn give(&self, env: Vec<(String, Secret)>, holder: Arc<dyn Any + Send + Sync>) {
+        *self.given.lock() = Given { env, _holder: Some(holder) };
     }
 
     /// Whether it is to be started now, before it is needed: once.
@@ -254,7 +271,13 @@ impl Supervisor {
         let running = Running::begin(self, share);
         let start = move || {
             let CommandState { target, observer, .. } = &*running.supervisor.command;
-            Ok((Process::start(target, Input::Pipe, observer)?, running))
+            let mut target = Cow::Borrowed(target);
+            let env = running.supervisor.given.lock().env.clone();
+            if !env.is_empty() {
+                // The last of a name is what counts.
+                target.to_mut().env.extend(env);
+            }
+            Ok((Process::start(&target, Input::Pipe, observer)?, running))
         };
         let (mut process, running) = spawner::run(start).await?;
         let stdin = process.stdin()?;

@@ -1,11 +1,14 @@
 //! The supervisors of one command.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
 use super::Supervisor;
 use crate::identity::credential_key::CredentialKey;
+
+/// How long a process may take to end whose credential is worth nothing any more.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 
 /// The supervisors of one command: one for each credential that its processes are started with. What ends or starts the
 /// command ends or starts it for all of them.
@@ -35,6 +38,21 @@ impl Supervisors {
         let supervisor = self.first.sibling();
         others.insert(credential, Arc::clone(&supervisor));
         supervisor
+    }
+
+    /// Ends the processes that have this credential, which is worth nothing any more. One that takes its time does not have it for
+    /// longer than a moment. Must be called within a runtime.
+    pub fn end(&self, credential: CredentialKey) {
+        let Some(supervisor) = self.others.lock().remove(&credential) else { return };
+        supervisor.stop();
+        if supervisor.running() > 0 {
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = supervisor.childless() => {}
+                    () = tokio::time::sleep(LAST_MOMENT) => supervisor.kill_now(),
+                }
+            });
+        }
     }
 
     /// All of them at this moment.

@@ -154,6 +154,8 @@ impl Gateway {
         for (entry, worker) in live.servers.iter().zip(self.workers.iter().cycle()) {
             if let Backend::Stdio(supervisors) = &entry.backend
                 && entry.server.warm
+                // There is none for nobody in particular.
+                && entry.credentials.is_none()
                 && !entry.run_state.is_stopped()
             {
                 let supervisor = supervisors.get(CredentialKey::STATIC);

@@ -388,6 +388,7 @@ impl Worker {
     fn apply_change(&self) {
         self.revoke();
         let live = self.shared.live();
+        live.servers.iter().for_each(|entry| entry.end_lost_credentials());
         self.pool.sweep(Instant::now(), |origin| live.uses(origin));
     }
 

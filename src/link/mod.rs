@@ -10,6 +10,7 @@
 
 pub mod aggregate;
 pub mod awaited;
+pub mod awaiting;
 pub mod filter;
 pub mod inline;
 mod opening;

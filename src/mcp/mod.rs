@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod codes;
+pub mod connect;
 pub mod era;
 pub mod header;
 mod id;

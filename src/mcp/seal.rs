@@ -187,6 +187,34 @@ impl SessionKey {
         }
     }
 
+    /// What a request that the gateway sends back to its client brings when it comes again: good for this request, of this caller
+    /// to this server, until `ends`, in seconds of Unix time.
+    pub fn seal_request(
+        &self,
+        server: &str,
+        owner: SessionOwner<'_>,
+        digest: &[u8; 32],
+        ends: u64,
+    ) -> String {
+        let mac = self.mac("request", server, owner, &[digest, &ends.to_be_bytes()]);
+        format!("{ends}.{}", String::from_utf8_lossy(&mac))
+    }
+
+    /// Whether this was sealed for this request, of this caller to this server, and its time is not over.
+    pub fn opens_request(
+        &self,
+        server: &str,
+        owner: SessionOwner<'_>,
+        digest: &[u8; 32],
+        now: u64,
+        sealed: &str,
+    ) -> bool {
+        let Some((ends, mac)) = sealed.split_once('.') else { return false };
+        let Ok(ends) = ends.parse::<u64>() else { return false };
+        let expected = self.mac("request", server, owner, &[digest, &ends.to_be_bytes()]);
+        bool::from(expected.ct_eq(mac.as_bytes())) && now < ends
+    }
+
     /// Every field carries its length, so that no two lists of fields hash alike.
     fn mac(&self, kind: &str, server: &str, owner: SessionOwner<'_>, what: &[&[u8]]) -> [u8; MAC_CHARS] {
         let mut mac = self.0.clone();

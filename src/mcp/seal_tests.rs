@@ -210,3 +210,22 @@ fn a_credential_has_a_name_that_says_nothing_of_it() {
     let other = SessionKey::from_secret(&Secret::new("another secret".into()));
     assert_ne!(other.name_of_credential(&digest), name, "without the key it cannot be worked out");
 }
+
+#[test]
+fn a_request_that_comes_back_is_that_of_its_caller_and_of_this_hour() {
+    let (alice, digest) = (SessionOwner::User("alice"), [7; 32]);
+    let sealed = key().seal_request("github", alice, &digest, 1_000);
+    let opens = |server, owner, digest: [u8; 32], now, sealed: &str| {
+        key().opens_request(server, owner, &digest, now, sealed)
+    };
+    assert!(opens("github", alice, digest, 999, &sealed));
+    assert!(!opens("github", alice, digest, 1_000, &sealed), "its time is over");
+    assert!(!opens("gitlab", alice, digest, 999, &sealed));
+    assert!(!opens("github", SessionOwner::User("bob"), digest, 999, &sealed));
+    assert!(!opens("github", SessionOwner::Token("alice"), digest, 999, &sealed));
+    assert!(!opens("github", alice, [8; 32], 999, &sealed), "another call");
+    let longer = sealed.replacen("1000", "2000", 1);
+    for wrong in [&*longer, "", ".", "1000", "1000.", "x.y"] {
+        assert!(!opens("github", alice, digest, 999, wrong), "{wrong}");
+    }
+}

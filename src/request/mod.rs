@@ -2,6 +2,7 @@
 
 pub mod admitted;
 pub mod host_hint;
+pub mod missing;
 pub mod rates;
 pub mod refuse;
 

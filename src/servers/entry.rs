@@ -15,7 +15,7 @@ use crate::{
         tools::{ToolView, meets_rules},
     },
     servers::{
-        RunState, SharedLinks,
+        KeyHolders, RunState, SharedLinks,
         backend::{Backend, Origins},
     },
     upstream::Unusable,
@@ -52,6 +52,8 @@ pub struct ServerEntry {
     pub shared_links: Arc<SharedLinks>,
     /// With whose credentials it is called, where those are not of the config. Survives reloads that leave them as they were.
     pub credentials: Option<Arc<ServerCredentials>>,
+    /// With whose credentials something was begun. Survives reloads.
+    pub key_holders: Arc<KeyHolders>,
 }
 
 impl ServerEntry {
@@ -108,6 +110,7 @@ impl ServerEntry {
                 let kept = kept.and_then(|entry| entry.credentials.as_ref());
                 ServerCredentials::build(server, config, kept, vault)
             }),
+            key_holders: kept.map(|entry| Arc::clone(&entry.key_holders)).unwrap_or_default(),
             server: server.clone(),
         })
     }
@@ -156,6 +159,7 @@ impl ServerEntry {
             health: Arc::default(),
             shared_links: Arc::default(),
             credentials: None,
+            key_holders: Arc::default(),
         }
     }
 
@@ -209,9 +213,21 @@ impl ServerEntry {
         !self.run_state.is_stopped() && !self.health.is_failing()
     }
 
-    /// Which credential the server is called with for a principal. A server has those of the config, which are the same for all.
-    pub fn credential_key(&self, _principal: &Principal) -> CredentialKey {
-        CredentialKey::STATIC
+    /// Which credential the server is called with for a principal.
+    pub fn credential_key(&self, principal: &Principal) -> CredentialKey {
+        self.credentials.as_ref().map_or(CredentialKey::STATIC, |credentials| credentials.key(principal))
+    }
+
+    /// Ends what goes on with a credential whose owner has another by now, or none: conversations that callers share, and
+    /// processes. Requests and sessions end by their admission. Must be called within a runtime.
+    pub fn end_lost_credentials(&self) {
+        let Some(credentials) = &self.credentials else { return };
+        for key in self.key_holders.take_lost(|principal| credentials.key(principal)) {
+            self.shared_links.end_of(key);
+            if let Backend::Stdio(supervisors) = &self.backend {
+                supervisors.end(key);
+            }
+        }
     }
 
     /// Whether the server was never there for more than one token name, so that whatever it kept of a caller is this one's.

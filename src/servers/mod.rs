@@ -2,6 +2,7 @@
 
 mod backend;
 mod entry;
+mod key_holders;
 mod quarantine;
 mod run_state;
 mod shared_links;
@@ -9,6 +10,7 @@ mod shared_links;
 pub use self::{
     backend::{Backend, Origins},
     entry::{EndCause, PastCallers, ServerEntry},
+    key_holders::{KeyHolder, KeyHolders},
     quarantine::Quarantine,
     run_state::RunState,
     shared_links::{ListedTools, MemberKey, SharedConversation, SharedKey, SharedLinks},

@@ -193,6 +193,17 @@ impl SharedLinks {
         });
     }
 
+    /// Ends those for which the server is called with this credential, once those who are attached have left.
+    pub fn end_of(&self, credential: CredentialKey) {
+        self.links.lock().by_key.retain(|key, conversation| {
+            let (SharedKey::Everyone(of) | SharedKey::Owner(_, of)) = key else { return true };
+            if *of == credential {
+                conversation.lease.end();
+            }
+            *of != credential
+        });
+    }
+
     /// The same of all.
     pub fn clear(&self) {
         self.retain(|_| false);
@@ -287,6 +298,18 @@ mod tests {
                 assert!(Arc::ptr_eq(&links.get(key, None, closed).unwrap(), &conversation), "its own is");
                 begun.push(conversation);
             }
+        });
+    }
+
+    #[test]
+    fn what_callers_share_with_a_credential_ends_with_it() {
+        on_worker(false, async {
+            let [first, second] = [1, 2].map(|id| CredentialKey::of_caller([id; 16]));
+            let links = SharedLinks::default();
+            let get = |key| links.get(everyone(key), None, closed).unwrap();
+            let (of_first, of_second) = (get(first), get(second));
+            links.end_of(first);
+            assert!(!Arc::ptr_eq(&of_first, &get(first)) && Arc::ptr_eq(&of_second, &get(second)));
         });
     }
 

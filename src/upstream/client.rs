@@ -67,6 +67,15 @@ impl Client {
         self.answered_over(self.transport().await?, request, || ()).await?.plain()
     }
 
+    /// The same; calls `on_sent` once all of the request was written.
+    pub async fn ask_noting(
+        &self,
+        request: ClientRequest<'_>,
+        on_sent: impl Fn(),
+    ) -> Result<ClientResponse, Error> {
+        self.answered_over(self.transport().await?, request, on_sent).await?.plain()
+    }
+
     /// [`Client::send`] on a connection that is there.
     async fn send_over(
         &self,

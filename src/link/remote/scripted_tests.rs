@@ -49,6 +49,7 @@ pub(super) fn http_server(url: &str, transport: McpTransport) -> HttpServer {
         owner: Owner::unlimited(),
         report: Arc::new(|_| {}),
         line: Default::default(),
+        credential: None,
         callers: Callers::One,
     }
 }

@@ -1,24 +1,31 @@
 //! What links to servers reached over HTTP have in common: where the server is, one request to it, and what it answered.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{cell::RefCell, future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::sync::{Mutex, watch};
 
-use crate::link::awaited::{Callers, Oddity, OddityReport, unreadable};
+use crate::link::{
+    awaited::{Callers, Oddity, OddityReport, unreadable},
+    awaiting,
+};
 use crate::{
     config::HttpTarget,
+    credentials::{Asker, Missing, NotReady, ReadyCredential, ServerCredentials},
     error::{Error, ErrorKind},
+    identity::{Principal, credential_key::CredentialKey},
     ledger::{ByteRoom, Owner, Resource, Share},
     mcp::{
         codes::PARSE_ERROR,
+        connect::ConnectNotice,
         incoming::{Batch, ServerOutput},
         message::{self, Id, MAX_MESSAGE, Malformed, Message, Part},
         oversize::Answers,
         sse::reader::{EventReader, SkippedEvent, SseEvent},
     },
     observe::Health,
+    secret::Secret,
     upstream::{
         ResponseBody,
         client::{self, Client, ClientRequest, ClientResponse, Field},
@@ -62,6 +69,59 @@ pub struct HttpServer {
     pub callers: Callers,
     /// Held by what waits for a connection: one at a time looks for it, however many wait.
     pub line: Mutex<()>,
+    /// The credential that it is called with, if that is not one of the config.
+    pub credential: Option<LinkCredential>,
+}
+
+/// With whose credential a server is called in one conversation. That of one connection, and of no other: who connects anew begins
+/// another conversation.
+pub struct LinkCredential {
+    /// Those of the server.
+    pub credentials: Arc<ServerCredentials>,
+    /// Whose it is.
+    pub of: Principal,
+    /// Which it is.
+    pub key: CredentialKey,
+    /// The newest token that the principal came by, of which one may be made.
+    pub foreign_token: Box<dyn Fn() -> Option<Secret>>,
+    /// What a client is told while it is missing.
+    pub notice: NoticeOf,
+    /// What was missing last.
+    pub lacks: RefCell<Option<ConnectNotice>>,
+}
+
+/// What is told of a server while this is missing.
+pub type NoticeOf = Box<dyn Fn(&Missing) -> Option<ConnectNotice>>;
+
+impl LinkCredential {
+    /// What is to be sent.
+    async fn ready(&self) -> Result<Arc<ReadyCredential>, Error> {
+        let ready = match self.credentials.ready(&self.of) {
+            Some(ready) => Ok(ready),
+            None => {
+                let foreign_token = (self.foreign_token)();
+                let asker = Asker { foreign_token: foreign_token.as_ref(), ..Asker::of(&self.of) };
+                self.credentials.obtain(&asker).await
+            }
+        };
+        self.checked(ready)
+    }
+
+    fn checked(&self, ready: Result<Arc<ReadyCredential>, NotReady>) -> Result<Arc<ReadyCredential>, Error> {
+        match ready {
+            Ok(ready) if ready.key == self.key => Ok(ready),
+            Ok(_) => Err(ErrorKind::Unavailable.with_cause("the server was connected anew")),
+            Err(NotReady::Missing(missing)) => {
+                let notice = (self.notice)(&missing);
+                let required = || ErrorKind::UpstreamAuthorizationRequired.into();
+                let error = notice.as_ref().map_or_else(required, awaiting::refusal);
+                self.lacks.replace(notice);
+                Err(error)
+            }
+            Err(NotReady::Unavailable(why)) => Err(ErrorKind::UpstreamAuthUnavailable.with_cause(why)),
+            Err(NotReady::Refused(why)) => Err(ErrorKind::UpstreamUnauthorized.with_cause(why)),
+        }
+    }
 }
 
 /// That a request was written, for those that must not overtake it.
@@ -127,6 +187,34 @@ impl HttpServer {
         request: ClientRequest<'_>,
         sent: Option<&watch::Sender<bool>>,
     ) -> Result<HttpAnswer, Error> {
+        let Some(credential) = &self.credential else {
+            let answer = self.send_once(purpose, request, sent).await?;
+            ErrorKind::refuse_challenge(answer.status).inspect_err(|error| self.health.failed_by(error))?;
+            return Ok(answer);
+        };
+        let ready = credential.ready().await?;
+        let ClientRequest { method, path, fields, configured, body } = request;
+        let send = async |ready: &ReadyCredential| {
+            // It counts more than a field of that name in the config.
+            let others =
+                configured.iter().filter(|(name, _)| ready.fields.iter().all(|(own, _)| own != name));
+            let configured: Vec<_> = others.chain(&ready.fields).cloned().collect();
+            let (method, body) = (method.clone(), body.clone());
+            let request = ClientRequest { method, path, fields, configured: &configured, body };
+            self.send_once(purpose, request, sent).await
+        };
+        let answer = send(&ready).await?;
+        ErrorKind::refuse_challenge(answer.status)?;
+        Ok(answer)
+    }
+
+    /// Sends one request, whatever the server says of the credential that it has.
+    async fn send_once(
+        &self,
+        purpose: Resource,
+        request: ClientRequest<'_>,
+        sent: Option<&watch::Sender<bool>>,
+    ) -> Result<HttpAnswer, Error> {
         // That there is none is no fault of the server.
         let connection = self.connection(purpose).await?;
         let note_sent = || {
@@ -134,8 +222,13 @@ impl HttpServer {
                 sent.send_replace(true);
             }
         };
-        match self.client.send(request, note_sent).await {
+        match self.client.ask_noting(request, note_sent).await {
             Ok(ClientResponse { status, headers, body }) => {
+                if status.is_redirection() {
+                    let error = ErrorKind::UpstreamRedirect.into();
+                    self.health.failed_by(&error);
+                    return Err(error);
+                }
                 self.health.answered_with(status);
                 let (patience, share) = (self.client.head_timeout, self.owner.hold(Resource::Bytes, 0));
                 let report = Arc::clone(&self.report);
@@ -146,6 +239,13 @@ impl HttpServer {
                 Err(error)
             }
         }
+    }
+
+    /// What a call comes to that failed so, if it failed because there is no credential for it.
+    pub(super) fn said_instead(&self, error: &Error, message: &Message) -> Option<Message> {
+        let credential = self.credential.as_ref();
+        let credential = credential.filter(|_| error.kind == ErrorKind::UpstreamAuthorizationRequired)?;
+        credential.lacks.borrow().as_ref()?.refused_call(message)
     }
 
     /// What `work` comes to, unless it takes longer than the head of a response may. `late` is the error's cause.

@@ -344,7 +344,7 @@ impl SseServer {
                     None => return false,
                 }
             }
-            Err(error) => Err(error),
+            Err(error) => self.http_server.said_instead(&error, message).ok_or(error),
         };
         if let Some(id) = request
             && self.awaited.borrow_mut().end(id)

@@ -124,6 +124,9 @@ impl StreamableServer {
         match called.await {
             Ok(response) => self.deliver(response, Some(id)).await,
             Err(error) => {
+                if let Some(answer) = self.http_server.said_instead(&error, &outbound.message) {
+                    return self.deliver(answer, Some(id)).await;
+                }
                 let gave_up =
                     error.kind == ErrorKind::UpstreamTimeout && Era::of(&outbound.message) == Era::Legacy;
                 self.fail(id.clone(), error).await;
