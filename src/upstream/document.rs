@@ -312,7 +312,9 @@ pub(super) async fn exchange(
         // What is in it says nothing.
         return Ok((response.status, Document { body: Bytes::new(), fresh_for: None }));
     }
-    let is_answer = response.status == StatusCode::OK || response.status.is_client_error();
+    // What was asked for is there, or was made (RFC 7591 §3.2.1), or is refused.
+    let is_answer =
+        matches!(response.status, StatusCode::OK | StatusCode::CREATED) || response.status.is_client_error();
     if !is_answer || !is_json(&response.headers) {
         return Err(NotFetched::NotADocument);
     }
