@@ -10,7 +10,20 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from . import aggregated, bridged, conformance, faults, framing, hostile, idp, inspector, isolation, oauth, sdk_clients
+from . import (
+    aggregated,
+    bridged,
+    conformance,
+    credentials,
+    faults,
+    framing,
+    hostile,
+    idp,
+    inspector,
+    isolation,
+    oauth,
+    sdk_clients,
+)
 from .certificates import issue
 from .children import Children
 from .report import Report
@@ -21,6 +34,7 @@ PIECES = {
     "inspector": inspector.run,
     "oauth": oauth.run,
     "idp": idp.run,
+    "credentials": credentials.run,
     "bridged": bridged.run,
     "aggregated": aggregated.run,
     "isolation": isolation.run,
