@@ -4,6 +4,7 @@
 //! `tests/fuzz_corpus.rs`. Each has an oracle: a slow reference, another parser, or the same input cut elsewhere.
 
 pub mod accept;
+pub mod challenge;
 pub mod chunked;
 pub mod config_load;
 pub mod config_parse;
@@ -25,6 +26,7 @@ pub type Target = fn(&[u8]);
 /// All targets, by their names.
 pub const TARGETS: &[(&str, Target)] = &[
     ("accept", accept::run),
+    ("challenge", challenge::run),
     ("chunked", chunked::run),
     ("config_load", config_load::run),
     ("config_parse", config_parse::run),
