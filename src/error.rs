@@ -209,6 +209,11 @@ impl Error {
         Self { connect_url, ..ErrorKind::UpstreamAuthorizationRequired.into() }
     }
 
+    /// The same, with this in place of the sentence of its kind.
+    pub fn requiring(self, requirement: &str) -> Self {
+        Self { requirement: Some(requirement.into()), ..self }
+    }
+
     /// The server was stopped, or is disabled.
     pub fn stopped() -> Self {
         ErrorKind::Stopped.with_cause("the server was stopped")

@@ -524,7 +524,7 @@ async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result<Re
         bridge::answer(request, admitted).await
     };
     if let Err(error) = &answered {
-        entry.health.failed_by(error);
+        entry.failed_by(error);
     }
     answered
 }

@@ -88,6 +88,8 @@ pub enum Revocation {
     Server,
     /// The token's grant for this server.
     Grant,
+    /// The caller's account at the server: it was disconnected, or another one was connected.
+    Connection,
     /// The token: it is gone, or expired.
     Token,
 }

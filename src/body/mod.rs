@@ -215,6 +215,9 @@ impl Ending {
             Self::Revoked(Revocation::Server) => {
                 ErrorKind::NotFound.with_cause("the server was removed while it waited")
             }
+            Self::Revoked(Revocation::Connection) => {
+                ErrorKind::Unavailable.with_cause("the account at the server was changed while it waited")
+            }
             Self::Cut => ErrorKind::Unavailable.into(),
             Self::Deadline => ErrorKind::UpstreamTimeout.into(),
         }

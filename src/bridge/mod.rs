@@ -134,7 +134,9 @@ pub async fn answer(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result
 /// Whether the gateway speaks with the client although the server could be reached byte for byte. It does in sessions that begin while
 /// the server waits for a credential of the caller: once there is one, they go on with the server.
 pub async fn keeps(request: &Request<'_>, admitted: &Admitted<'_>) -> bool {
-    let Some(credentials) = &admitted.entry.credentials else { return false };
+    let Some(credentials) = admitted.entry.credentials.as_ref().filter(|it| it.is_kept()) else {
+        return false;
+    };
     let headers = &request.head.headers;
     if era::is_modern(headers, None) {
         return false;

@@ -1,8 +1,12 @@
 //! What the gateway sends to servers by which they know who calls: `upstreamAuth`, as it runs.
 //!
 //! What came in never goes out. A credential belongs to one principal at one server or, where the config says so, to one server. It is
-//! kept sealed in the store of logins, and what requests need of it is in memory. A request asks [`ServerCredentials`] for it.
+//! kept sealed in the store of logins; what requests need of it is in memory. A request asks [`ServerCredentials`] for it, which costs one
+//! look-up as long as it is good. Else one task of the worker reads, refreshes, asks for or exchanges it, for all who wait.
 
+mod flight;
+mod kept;
+mod known;
 pub mod notice;
 pub mod oauth;
 mod ready;
@@ -11,6 +15,6 @@ mod vault;
 
 pub use self::{
     ready::{Asker, Missing, NotReady, ReadyCredential},
-    server::ServerCredentials,
+    server::{ConnectedAs, CredentialState, NotTaken, ServerCredentials},
     vault::Vault,
 };

@@ -1,12 +1,13 @@
 //! A credential that can be sent, and why there is none.
 
-use std::fmt;
+use std::{fmt, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use crate::{
+    config::TokenField,
     identity::{Principal, credential_key::CredentialKey},
     secret::Secret,
 };
@@ -40,6 +41,27 @@ pub struct ReadyCredential {
     pub key: CredentialKey,
     /// Another one after each refresh.
     pub version: u64,
+    /// When it was got.
+    pub(super) got: SystemTime,
+    /// When it ends, if that is known.
+    pub(super) ends: Option<SystemTime>,
+}
+
+impl ReadyCredential {
+    /// When it was got, by the clock of the gateway.
+    pub fn got(&self) -> SystemTime {
+        self.got
+    }
+
+    /// Whether it is good at this moment, as far as is known.
+    pub(super) fn is_good(&self, now: SystemTime) -> bool {
+        self.ends.is_none_or(|ends| now < ends)
+    }
+}
+
+/// A field with this token in it; `None` if the token is no text that can stand there.
+pub(super) fn field_with(field: &TokenField, token: &Secret) -> Option<(HeaderName, HeaderValue)> {
+    Some((field.header.clone(), sensitive(field.format.with(token).expose().as_bytes())?))
 }
 
 /// A value that no log shows, and that is wiped once nobody has it.

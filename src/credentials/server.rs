@@ -1,29 +1,107 @@
 //! The credentials of one server, as one config has it.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderName, header};
 use sha2::{Digest as _, Sha256};
+use tokio::{sync::Mutex, task::spawn_local, time::Instant};
 use url::Url;
 
 use super::{
-    ready::{Asker, NotReady, ReadyCredential, sensitive},
-    vault::Vault,
+    kept::{GivenBy, Kept},
+    known::{Place, Slot, Standing, Step, Whose},
+    oauth::{self, Challenge, Discovered, OauthError, Purpose, TokenAnswer, TokenKind, UpstreamClient},
+    ready::{Asker, Missing, NotReady, ReadyCredential, sensitive},
+    vault::{Flying, Outcome, Told, Vault, landed},
 };
 use crate::{
-    config::{Passthrough, Server, Target, TokenPlace, UpstreamAuth},
-    identity::{Principal, credential_key::CredentialKey},
+    config::{
+        ExchangeSubject, Passthrough, Server, Target, TokenExchange, TokenPlace, UpstreamAuth, UpstreamOauth,
+    },
+    identity::{
+        Principal,
+        credential_key::CredentialKey,
+        login::upstream::{NotKept, StoreDown, UpstreamOwner, UpstreamRow, UpstreamState, Upstreams},
+    },
+    secret::Secret,
 };
+
+/// How long what is known of an authorization server is not looked at again.
+const DISCOVERED: Duration = Duration::from_secs(3600);
+/// How long a credential that was renewed because the server refused it is not renewed for that again.
+const AGAIN: Duration = Duration::from_secs(10);
+/// Tries to write what others write at the same time.
+const TRIES: usize = 8;
 
 /// The credentials of one server. A reload that leaves `upstreamAuth` and the URL as they are takes it over.
 pub struct ServerCredentials {
-    server: Arc<str>,
+    /// No other server of any config has it.
+    number: u64,
+    pub(super) server: Arc<str>,
     /// Where the server is, if it is reached over HTTP.
     url: Option<Url>,
-    config: Arc<UpstreamAuth>,
+    pub(super) config: Arc<UpstreamAuth>,
     /// Fields of a client's request that never pass, since others go in their place.
     replaced: Box<[HeaderName]>,
-    vault: Arc<Vault>,
+    pub(super) vault: Arc<Vault>,
+    discovered: Mutex<Option<(Instant, Arc<Discovered>)>>,
+}
+
+/// What somebody has connected with.
+pub struct ConnectedAs {
+    /// What the authorization server gave.
+    pub tokens: TokenAnswer,
+    /// Who it is. A refresh asks there and nowhere else.
+    pub discovered: Discovered,
+    /// Who the gateway is there.
+    pub client: UpstreamClient,
+    /// What was asked for: it counts if the answer does not say what was granted.
+    pub scopes: Vec<String>,
+}
+
+/// Why a token that somebody enters is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// It is no text that may be one: `validation`, and 1 to 8,192 visible characters of ASCII.
+    Invalid,
+    /// It is not kept.
+    NotKept(NotKept),
+}
+
+/// How it stands with the credential of somebody, for people to see. No part of it is secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CredentialState {
+    /// What can be done with it; `None`: there is none yet.
+    pub is: Option<UpstreamState>,
+    /// When its owner connected.
+    pub since: Option<SystemTime>,
+    /// When it ends by itself: nothing brings another.
+    pub ends: Option<SystemTime>,
+    /// What it is good for.
+    pub scopes: Vec<String>,
+    /// All that is to be asked for when its owner connects again.
+    pub wanted: Vec<String>,
+    /// What the account is called there.
+    pub account: Option<Box<str>>,
+    /// Who gave it.
+    pub issuer: Option<Arc<str>>,
+    /// The last four characters of a token that somebody entered, if it is long enough that they do not tell much of it.
+    pub tail: Option<Box<str>>,
+    /// It was lost three times in ten minutes: nothing is to be begun by itself.
+    pub needs_attention: bool,
+}
+
+/// What is wanted of a task that gets a credential.
+pub(super) struct Wanted {
+    pub(super) place: Place,
+    pub(super) owner: UpstreamOwner,
+    /// What is exchanged.
+    pub(super) subject: Option<Secret>,
+    /// The server refused the one of this version.
+    pub(super) refused: Option<u64>,
 }
 
 impl ServerCredentials {
@@ -54,11 +132,13 @@ impl ServerCredentials {
             _ => fields.collect(),
         };
         Arc::new(Self {
+            number: vault.next_number(),
             server: Arc::clone(&server.name),
             url,
             config: Arc::clone(config),
             replaced,
             vault: Arc::clone(vault),
+            discovered: Mutex::default(),
         })
     }
 
@@ -77,27 +157,189 @@ impl ServerCredentials {
         &self.replaced
     }
 
+    /// Whether the server itself says to the client whether it takes the credential, which is the client's.
+    pub fn is_the_clients(&self) -> bool {
+        matches!(*self.config, UpstreamAuth::Passthrough(_))
+    }
+
+    /// Whether it is kept in the store, because somebody has connected, or entered it.
+    pub fn is_kept(&self) -> bool {
+        match &*self.config {
+            UpstreamAuth::UserOauth(_) | UpstreamAuth::SharedOauth(_) | UpstreamAuth::UserToken(_) => true,
+            UpstreamAuth::ClientCredentials(_) | UpstreamAuth::Exchange(_) | UpstreamAuth::Passthrough(_) => {
+                false
+            }
+        }
+    }
+
+    /// Whose the credential is that the server is called with for a principal.
+    pub fn owner(&self, principal: &Principal) -> UpstreamOwner {
+        match self.config.is_per_principal() {
+            true => UpstreamOwner::Principal(principal.clone()),
+            false => UpstreamOwner::Everyone,
+        }
+    }
+
     /// Which credential the server is called with for a principal, as far as that is known here: whoever keeps something for it asks
-    /// [`Self::obtain`] first, and takes the key from what that gives. Without a connection it is a key of the principal's own.
-    /// [`CredentialKey::STATIC`] is that of `client_credentials`, where there is no principal's.
+    /// [`Self::obtain`] first, and takes the key from what that gives. Without a connection it is a key of the principal's own. All callers
+    /// of a `shared_oauth` have that of the connection, so that what runs by it ends with it. [`CredentialKey::STATIC`] is that of
+    /// `client_credentials`, which nobody connects.
     pub fn key(&self, principal: &Principal) -> CredentialKey {
+        let without = || self.key_without_connection(principal);
+        match self.is_kept() {
+            true => self.known_key(principal).flatten().unwrap_or_else(without),
+            false => without(),
+        }
+    }
+
+    /// Whether what was begun with this credential may go on: it is the one that the server is called with for the principal. What is not
+    /// known here is not gone.
+    pub fn is_current(&self, principal: &Principal, key: CredentialKey) -> bool {
+        match self.known_key(principal).filter(|_| self.is_kept()) {
+            Some(current) => current.unwrap_or_else(|| self.key_without_connection(principal)) == key,
+            None => true,
+        }
+    }
+
+    /// The key of the connection, if there is one; `None` if nobody has looked.
+    fn known_key(&self, principal: &Principal) -> Option<Option<CredentialKey>> {
+        let is_known = |slot: &Slot| (slot.is != Standing::Unread || slot.key.is_some()).then_some(slot.key);
+        self.vault.known.get(&self.place_of(principal), is_known).flatten()
+    }
+
+    /// It is not that of any connection, which are random.
+    fn key_without_connection(&self, principal: &Principal) -> CredentialKey {
+        self.key_of_owner(&self.owner(principal))
+    }
+
+    pub(super) fn key_of_owner(&self, owner: &UpstreamOwner) -> CredentialKey {
         match &*self.config {
             UpstreamAuth::ClientCredentials(_) => CredentialKey::STATIC,
-            _ => key_without_connection(principal),
+            _ => key_of(&[owner.to_string().as_bytes()]),
         }
+    }
+
+    fn place_of(&self, principal: &Principal) -> Place {
+        let whose = match self.config.is_per_principal() {
+            true => Whose::Principal(principal.clone()),
+            false => Whose::Everyone,
+        };
+        Place { server: self.number, whose }
+    }
+
+    pub(super) fn place_of_owner(&self, owner: &UpstreamOwner) -> Place {
+        let whose = match owner {
+            UpstreamOwner::Everyone => Whose::Everyone,
+            UpstreamOwner::Principal(principal) => Whose::Principal(principal.clone()),
+        };
+        Place { server: self.number, whose }
     }
 
     /// The credential of a principal, if it can be sent as it is: one look-up.
-    pub fn ready(&self, _principal: &Principal) -> Option<Arc<ReadyCredential>> {
-        None
+    pub fn ready(&self, principal: &Principal) -> Option<Arc<ReadyCredential>> {
+        match &*self.config {
+            // That depends on what the caller brought.
+            UpstreamAuth::Exchange(_) | UpstreamAuth::Passthrough(_) => None,
+            _ => {
+                let now = self.vault.clock.now();
+                self.vault.known.get(&self.place_of(principal), |slot| slot.ready_at(now)).flatten()
+            }
+        }
     }
 
-    /// The credential for `asker`, who waits for it if it has to be read, refreshed or exchanged. To be called on a worker.
-    pub async fn obtain(self: &Arc<Self>, asker: &Asker<'_>) -> Result<Arc<ReadyCredential>, NotReady> {
-        match &*self.config {
-            UpstreamAuth::Passthrough(passthrough) => Ok(self.passed_through(passthrough, asker)),
-            _ => Err(NotReady::Unavailable("credentials of this kind cannot be had yet")),
+    /// The credential for `asker`, who waits for it only if there is none that is good: one that is about to end is refreshed meanwhile. To
+    /// be called on a worker.
+    pub async fn obtain(self: &Arc<Self>, asker: &Asker<'_>) -> Outcome {
+        if let UpstreamAuth::Passthrough(passthrough) = &*self.config {
+            return Ok(self.passed_through(passthrough, asker));
         }
+        let wanted = self.wanted(asker, None)?;
+        let now = self.vault.clock.now();
+        let step = self.vault.known.get(&wanted.place, |slot| slot.step(now)).unwrap_or(Step::Wait);
+        let owner = wanted.owner.clone();
+        let outcome = match step {
+            Step::Send(ready) => Ok(ready),
+            Step::Renew(ready) => {
+                drop(self.begin(wanted));
+                Ok(ready)
+            }
+            Step::Wait => landed(self.begin(wanted)).await,
+            Step::Fail(why) => Err(NotReady::Unavailable(why)),
+            Step::Lack(missing) => Err(missing.into()),
+        };
+        if let Err(NotReady::Missing(missing)) = &outcome {
+            self.vault.tell_missing(&self.server, &owner, missing);
+        }
+        outcome
+    }
+
+    /// Another credential in place of `used`, which the server has refused by this challenge: by 401, or by 403 for want of scopes. It says
+    /// that nothing was done, so the request may be sent once more.
+    pub async fn refused(
+        self: &Arc<Self>,
+        asker: &Asker<'_>,
+        used: &ReadyCredential,
+        challenge: Option<&Challenge>,
+    ) -> Outcome {
+        const WHY: &str = "the server refuses a credential that is as new as it can be";
+        if let Some(challenge) = challenge.filter(|challenge| challenge.wants_scopes()) {
+            return Err(self.lacks(asker, used, challenge.scopes()).await);
+        }
+        let Some(flying) = self.begin_refused(asker, used)? else {
+            return Err(NotReady::Refused(WHY));
+        };
+        let mut outcome = landed(flying).await;
+        let is_same = |outcome: &Outcome| matches!(outcome, Ok(ready) if ready.version == used.version);
+        // Somebody was at it already, who did not know that it is refused.
+        if is_same(&outcome)
+            && let Some(flying) = self.begin_refused(asker, used)?
+        {
+            outcome = landed(flying).await;
+        }
+        if is_same(&outcome) { Err(NotReady::Refused(WHY)) } else { outcome }
+    }
+
+    /// The same for one who cannot wait for another, since the request cannot be sent once more: the next one has it.
+    pub fn note_refused(self: &Arc<Self>, asker: &Asker<'_>, used: &ReadyCredential) {
+        let _ = self.begin_refused(asker, used);
+    }
+
+    /// Another in place of `used`, on its way; `None` if it was renewed for that a moment ago.
+    fn begin_refused(
+        self: &Arc<Self>,
+        asker: &Asker<'_>,
+        used: &ReadyCredential,
+    ) -> Result<Option<Flying>, NotReady> {
+        if self.is_the_clients() {
+            return Err(NotReady::Refused("the server refuses what the caller brought"));
+        }
+        let wanted = self.wanted(asker, Some(used.version))?;
+        let now = self.vault.clock.now();
+        let was_renewed = |slot: &Slot| {
+            let is_this = slot.ready.as_ref().is_none_or(|ready| ready.version == used.version);
+            is_this && slot.refused.is_some_and(|at| now < at + AGAIN)
+        };
+        let was_renewed = self.vault.known.get(&wanted.place, was_renewed).unwrap_or(false);
+        Ok((!was_renewed).then(|| self.begin(wanted)))
+    }
+
+    fn begin(self: &Arc<Self>, wanted: Wanted) -> Flying {
+        let place = wanted.place.clone();
+        let this = Arc::clone(self);
+        self.vault.join(&place, || async move { this.fly(wanted).await })
+    }
+
+    fn wanted(&self, asker: &Asker<'_>, refused: Option<u64>) -> Result<Wanted, NotReady> {
+        let owner = self.owner(asker.principal);
+        let (place, subject) = match &*self.config {
+            UpstreamAuth::Exchange(exchange) => {
+                let subject = subject(exchange, asker)?;
+                let whose = Whose::Subject(Sha256::digest(subject.expose()).into());
+                (Place { server: self.number, whose }, Some(subject.clone()))
+            }
+            _ => (self.place_of(asker.principal), None),
+        };
+        Ok(Wanted { place, owner, subject, refused })
     }
 
     /// The field that the caller brought, as it is. Without one nothing goes out, and the server says what it wants.
@@ -108,20 +350,357 @@ impl ServerCredentials {
         let value = value.and_then(|value| sensitive(value.as_bytes()));
         let key = match &value {
             Some(value) => key_of(&[asker.principal.to_string().as_bytes(), value.as_bytes()]),
-            None => key_without_connection(asker.principal),
+            None => self.key_without_connection(asker.principal),
         };
         Arc::new(ReadyCredential {
             fields: value.map(|value| (header::AUTHORIZATION, value)).into_iter().collect(),
             env: Vec::new(),
             key,
             version: 0,
+            got: self.vault.clock.now(),
+            ends: None,
         })
+    }
+
+    /// What the gateway is as a client of the server's authorization server, if it is one.
+    pub fn oauth(&self) -> Option<&UpstreamOauth> {
+        match &*self.config {
+            UpstreamAuth::ClientCredentials(oauth)
+            | UpstreamAuth::UserOauth(oauth)
+            | UpstreamAuth::SharedOauth(oauth) => Some(oauth),
+            UpstreamAuth::UserToken(_) | UpstreamAuth::Exchange(_) | UpstreamAuth::Passthrough(_) => None,
+        }
+    }
+
+    /// The authorization server of the server. What is known is looked at again after an hour, after [`Self::forget_discovered`], and for
+    /// a challenge that says where to look.
+    pub async fn discovered(&self, challenge: Option<&Challenge>) -> Result<Arc<Discovered>, OauthError> {
+        const NONE: OauthError = OauthError::Broken("there is no authorization server in `upstreamAuth`");
+        let oauth = self.oauth().ok_or(NONE)?;
+        let purpose = match &*self.config {
+            UpstreamAuth::ClientCredentials(_) => Purpose::ClientCredentials,
+            _ => Purpose::Code,
+        };
+        let mut known = self.discovered.lock().await;
+        if let Some((at, discovered)) = &*known
+            && at.elapsed() < DISCOVERED
+            && challenge.is_none_or(|challenge| challenge.resource_metadata.is_none())
+        {
+            return Ok(Arc::clone(discovered));
+        }
+        // Of a command, the config says it all.
+        let url = self.url.as_ref().or(oauth.token_url.as_ref()).ok_or(NONE)?;
+        let found = oauth::discover(&self.vault.outgoing(), oauth, purpose, url, challenge).await?;
+        let found = Arc::new(found);
+        *known = Some((Instant::now(), Arc::clone(&found)));
+        Ok(found)
+    }
+
+    /// Something failed by what is known of the authorization server: it is looked at again.
+    pub async fn forget_discovered(&self) {
+        *self.discovered.lock().await = None;
+    }
+
+    /// Who the gateway is at this authorization server: one that registers is kept, and is the same the next time.
+    pub async fn client(&self, discovered: &Discovered) -> Result<UpstreamClient, OauthError> {
+        const NONE: OauthError = OauthError::Broken("there is no client in `upstreamAuth`");
+        let oauth = self.oauth().ok_or(NONE)?;
+        let issuer = &*discovered.issuer;
+        let mut registered = None;
+        if let Some(upstreams) = self.vault.upstreams().filter(|_| oauth.client_id.is_none()) {
+            let kept = upstreams.client(&self.server, issuer).await;
+            let down = |StoreDown| OauthError::Unavailable("credentials cannot be kept at present");
+            registered = kept.map_err(down)?.and_then(|body| UpstreamClient::read(&body, &oauth.client_key));
+        }
+        let before = registered.clone();
+        let client = oauth::client(
+            &self.vault.outgoing(),
+            oauth,
+            discovered,
+            oauth.redirect_uri.as_deref().unwrap_or_default(),
+            registered,
+            GATEWAY,
+        )
+        .await?;
+        if client.is_registered
+            && before.as_ref() != Some(&client)
+            && let Some(upstreams) = self.vault.upstreams()
+        {
+            let kept = upstreams.put_client(&self.server, issuer, client.written()).await;
+            kept.map_err(|_| OauthError::Unavailable("the registered client cannot be kept at present"))?;
+        }
+        Ok(client)
+    }
+
+    /// How it stands with the credential of `owner`, for people to see.
+    pub async fn state(&self, owner: &UpstreamOwner) -> Result<CredentialState, StoreDown> {
+        let upstreams = self.vault.upstreams().ok_or(StoreDown)?;
+        let Some(row) = upstreams.get(owner, &self.server).await? else {
+            return Ok(CredentialState::default());
+        };
+        let refused = |slot: &Slot| slot.is == Standing::Lacks(Missing::Reconnect);
+        let is_refused = self.vault.known.get(&self.place_of_owner(owner), refused).unwrap_or(false);
+        let kept = Kept::read(&row.body);
+        let is = match (&kept, row.state) {
+            (None, _) => UpstreamState::Reconnect,
+            (Some(_), UpstreamState::Connected) if is_refused => UpstreamState::Reconnect,
+            (Some(_), state) => state,
+        };
+        let mut state =
+            CredentialState { is: Some(is), since: Some(row.since), ..CredentialState::default() };
+        let Some(kept) = kept else { return Ok(state) };
+        let renews = kept.tokens.as_ref().is_some_and(|tokens| tokens.refresh.is_some());
+        state.ends = row.ends.filter(|_| !renews);
+        state.wanted = kept.all_scopes();
+        state.needs_attention = kept.needs_attention(self.vault.clock.now());
+        state.issuer = kept.by.as_ref().map(|by| Arc::clone(&by.discovered.issuer));
+        if kept.by.is_none() {
+            let token = kept.tokens.as_ref().map(|tokens| tokens.access.expose());
+            state.tail = token.and_then(tail).map(Into::into);
+        }
+        (state.scopes, state.account) = (kept.scopes, kept.account);
+        Ok(state)
+    }
+
+    /// `owner` has connected. What ran with what they had before ends.
+    pub async fn connect(&self, owner: &UpstreamOwner, with: ConnectedAs) -> Result<(), NotKept> {
+        let ConnectedAs { tokens, discovered, client, scopes } = with;
+        let issuer = Arc::clone(&discovered.issuer);
+        let new = |connection, now, before: Option<&Kept>| {
+            let by = GivenBy::new(discovered.clone(), &client);
+            Kept::new(connection, tokens.clone(), Some(by), scopes.clone(), now, before)
+        };
+        self.begin_connection(owner, new).await?;
+        self.vault.tell(Told::Connected, &self.server, owner, Some(&issuer), None);
+        Ok(())
+    }
+
+    /// `owner` has entered a token. What ran with the one that they had before ends.
+    pub async fn set_token(&self, owner: &UpstreamOwner, text: &str) -> Result<(), NotTaken> {
+        let UpstreamAuth::UserToken(config) = &*self.config else { return Err(NotTaken::Invalid) };
+        if !config.takes(text) {
+            return Err(NotTaken::Invalid);
+        }
+        let new = |connection, now, before: Option<&Kept>| {
+            let tokens = TokenAnswer {
+                access: Secret::new(text.to_owned()),
+                refresh: None,
+                ends: None,
+                scopes: None,
+                account: None,
+                fault: None,
+            };
+            Kept::new(connection, tokens, None, Vec::new(), now, before)
+        };
+        self.begin_connection(owner, new).await.map_err(NotTaken::NotKept)?;
+        self.vault.tell(Told::Connected, &self.server, owner, None, None);
+        Ok(())
+    }
+
+    async fn begin_connection(
+        &self,
+        owner: &UpstreamOwner,
+        new: impl Fn([u8; 16], SystemTime, Option<&Kept>) -> Kept,
+    ) -> Result<(), NotKept> {
+        let upstreams = self.vault.upstreams().ok_or(NotKept::Down)?;
+        let mut connection = [0; 16];
+        getrandom::fill(&mut connection).map_err(|_| NotKept::Down)?;
+        let place = self.place_of_owner(owner);
+        for _ in 0..TRIES {
+            let there = upstreams.get(owner, &self.server).await?;
+            let before = there.as_ref().and_then(|row| Kept::read(&row.body));
+            let now = self.vault.clock.now();
+            let kept = new(connection, now, before.as_ref());
+            let row = UpstreamRow {
+                owner: owner.clone(),
+                server: Arc::clone(&self.server),
+                state: UpstreamState::Connected,
+                body: kept.written(),
+                version: 0,
+                since: now,
+                changed: now,
+                ends: kept.tokens.as_ref().and_then(|tokens| tokens.ends),
+            };
+            match upstreams.put(row, there.map(|row| row.version)).await {
+                Ok(Ok(version)) => {
+                    self.hold(&place, &kept, version);
+                    self.vault.note_change();
+                    return Ok(());
+                }
+                // Somebody else has written it meanwhile.
+                Ok(Err(_)) => {}
+                Err(why) => {
+                    // It may be written all the same.
+                    self.vault.known.change(&place, |slot| slot.is = Standing::Unread);
+                    return Err(why);
+                }
+            }
+        }
+        Err(NotKept::Down)
+    }
+
+    /// `owner` has nothing any more. What ran with it ends, and its issuer is told. To be called on a worker.
+    pub async fn disconnect(self: &Arc<Self>, owner: &UpstreamOwner) -> Result<(), StoreDown> {
+        let upstreams = self.vault.upstreams().ok_or(StoreDown)?;
+        let removed = upstreams.remove(owner, &self.server).await?;
+        self.lack(&self.place_of_owner(owner), self.absent(), None);
+        self.vault.note_change();
+        let Some(kept) = removed.and_then(|row| Kept::read(&row.body)) else { return Ok(()) };
+        let issuer = kept.by.as_ref().map(|by| Arc::clone(&by.discovered.issuer));
+        self.vault.tell(Told::Disconnected, &self.server, owner, issuer.as_deref(), None);
+        self.revoke(kept);
+        Ok(())
+    }
+
+    /// Has the issuer revoke what it gave, if it can do that. It is tried once, and nobody waits for it.
+    pub(super) fn revoke(self: &Arc<Self>, kept: Kept) {
+        let this = Arc::clone(self);
+        let running = self.vault.run();
+        drop(spawn_local(async move {
+            let Kept { tokens: Some(tokens), by: Some(by), .. } = kept else { return };
+            let Some(client) = this.oauth().and_then(|oauth| by.client(oauth)) else { return };
+            let (token, kind) = match &tokens.refresh {
+                Some(refresh) => (refresh, TokenKind::Refresh),
+                None => (&tokens.access, TokenKind::Access),
+            };
+            let _ = oauth::revoke(&this.vault.outgoing(), &by.discovered, &client, token, kind).await;
+            drop(running);
+        }));
+    }
+
+    /// Another process, or a command, has changed what `owner` has: what is in memory of it is read again. To be awaited anywhere.
+    pub async fn reread(&self, owner: &UpstreamOwner) -> Result<(), StoreDown> {
+        let place = self.place_of_owner(owner);
+        let Some(before) = self.vault.known.get(&place, |slot| slot.key).filter(|_| self.is_kept()) else {
+            return Ok(());
+        };
+        let upstreams = self.vault.upstreams().ok_or(StoreDown)?;
+        let row = upstreams.get(owner, &self.server).await?;
+        let kept = row.as_ref().and_then(|row| Kept::read(&row.body));
+        let now = kept.as_ref().map(Kept::key);
+        match (row, kept) {
+            (Some(row), Some(kept)) if kept.tokens.is_some() => {
+                self.hold(&place, &kept, row.version);
+            }
+            (Some(_), Some(_)) => self.lack(&place, Missing::Reconnect, now),
+            (Some(_), None) => self.vault.known.change(&place, |slot| *slot = Slot::default()),
+            (None, _) => self.lack(&place, self.absent(), None),
+        }
+        if now != before {
+            self.vault.note_change();
+        }
+        Ok(())
+    }
+
+    /// The same of everybody of whom something is in memory.
+    pub async fn reread_all(&self) -> Result<(), StoreDown> {
+        for whose in self.vault.known.of_server(self.number) {
+            match whose {
+                Whose::Everyone => self.reread(&UpstreamOwner::Everyone).await?,
+                Whose::Principal(principal) => self.reread(&UpstreamOwner::Principal(principal)).await?,
+                Whose::Subject(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What is kept is known from now on.
+    pub(super) fn hold(&self, place: &Place, kept: &Kept, version: u64) -> Option<Arc<ReadyCredential>> {
+        let ready = kept.ready(self.config.places(), kept.key(), version).map(Arc::new);
+        let of_slot = ready.clone();
+        self.vault.known.change(place, |slot| {
+            slot.is = Standing::Held;
+            (slot.key, slot.ready, slot.due, slot.pause) = (Some(kept.key()), of_slot, kept.due(), None);
+        });
+        ready
+    }
+
+    /// People have to act from now on.
+    pub(super) fn lack(&self, place: &Place, missing: Missing, key: Option<CredentialKey>) {
+        self.vault.known.change(place, |slot| *slot = Slot::lacking(missing, key, None));
+    }
+
+    /// What there is before somebody has connected.
+    pub(super) fn absent(&self) -> Missing {
+        match &*self.config {
+            UpstreamAuth::UserToken(_) => Missing::Token,
+            _ => Missing::Awaiting,
+        }
+    }
+
+    /// The server wants scopes: what there is stays good for what it is good for.
+    async fn lacks(&self, asker: &Asker<'_>, used: &ReadyCredential, scopes: Vec<String>) -> NotReady {
+        const DOWN: NotReady = NotReady::Unavailable("credentials cannot be kept at present");
+        let is_connected = matches!(&*self.config, UpstreamAuth::UserOauth(_) | UpstreamAuth::SharedOauth(_));
+        let Some(upstreams) = self.vault.upstreams().filter(|_| is_connected) else {
+            return NotReady::Refused("the server wants scopes that the config does not ask for");
+        };
+        let owner = self.owner(asker.principal);
+        let wanted = self.note_wanted(upstreams, &owner, used, scopes).await;
+        let missing = match wanted {
+            Ok(Some(all)) => Missing::Scopes(all),
+            Ok(None) => Missing::Reconnect,
+            Err(_) => return DOWN,
+        };
+        self.vault.tell_missing(&self.server, &owner, &missing);
+        missing.into()
+    }
+
+    /// Keeps that these scopes are wanted. All that is to be asked for; `None` if there is nothing that could have more.
+    async fn note_wanted(
+        &self,
+        upstreams: &Upstreams,
+        owner: &UpstreamOwner,
+        used: &ReadyCredential,
+        scopes: Vec<String>,
+    ) -> Result<Option<Vec<String>>, NotKept> {
+        for _ in 0..TRIES {
+            let Some(row) = upstreams.get(owner, &self.server).await? else { return Ok(None) };
+            let Some(mut kept) = Kept::read(&row.body).filter(|kept| kept.key() == used.key) else {
+                return Ok(None);
+            };
+            let is_new = kept.wants(scopes.clone()) || row.state != UpstreamState::NeedsScopes;
+            let all = kept.all_scopes();
+            if !is_new {
+                return Ok(Some(all));
+            }
+            let (state, changed) = (UpstreamState::NeedsScopes, self.vault.clock.now());
+            let expected = Some(row.version);
+            let row = UpstreamRow { state, changed, body: kept.written(), ..row };
+            if let Ok(version) = upstreams.put(row, expected).await? {
+                self.hold(&self.place_of_owner(owner), &kept, version);
+                return Ok(Some(all));
+            }
+        }
+        Err(NotKept::Down)
     }
 }
 
-/// The key of a principal that has no connection. It is not that of any connection, which are random.
-fn key_without_connection(principal: &Principal) -> CredentialKey {
-    key_of(&[principal.to_string().as_bytes()])
+/// What the gateway is called where it registers.
+const GATEWAY: &str = "Sluicegate";
+
+impl Drop for ServerCredentials {
+    fn drop(&mut self) {
+        self.vault.known.forget_server(self.number);
+    }
+}
+
+/// What is exchanged: a token that the gateway has verified, of whoever is at the other end of this request.
+fn subject<'a>(exchange: &TokenExchange, asker: &Asker<'a>) -> Result<&'a Secret, Missing> {
+    match exchange.subject {
+        ExchangeSubject::Caller => asker.foreign_token.ok_or(Missing::NoSubject(
+            "the server is for callers with a token of an issuer of proxy.auth.issuers, which is exchanged for one of the server's",
+        )),
+        ExchangeSubject::Login => {
+            Err(Missing::NoSubject("a login keeps no token that could be exchanged for one of the server's"))
+        }
+    }
+}
+
+/// The end of a token, for its owner to know it by.
+fn tail(token: &str) -> Option<&str> {
+    const LENGTH: usize = 4;
+    token.get(token.len().checked_sub(LENGTH)?..).filter(|_| token.len() >= 5 * LENGTH)
 }
 
 fn key_of(parts: &[&[u8]]) -> CredentialKey {

@@ -8,6 +8,7 @@ mod process;
 mod reload;
 mod time_of_day;
 mod token_expiry;
+mod upstream_credentials;
 pub mod worker;
 
 use std::{
@@ -65,6 +66,8 @@ pub use crate::gateway::{
 const TELL_DRAIN: Duration = Duration::from_millis(500);
 /// How long connections that were cut may take to record their end.
 const CUT_GRACE: Duration = Duration::from_secs(1);
+/// How long credentials that are being refreshed may take.
+const SETTLE: Duration = Duration::from_secs(12);
 /// Connections of the admin listener, which has places of its own.
 const ADMIN_CONNECTIONS: usize = 64;
 
@@ -260,7 +263,8 @@ impl Prepared {
     pub fn in_internet(mut self, internet: Arc<dyn Internet>) -> Self {
         // Nobody else has it yet.
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.clients = Clients::of(CachedDocuments::of(Documents::of(internet)));
+            shared.clients = Clients::of(CachedDocuments::of(Documents::of(Arc::clone(&internet))));
+            shared.credentials.in_internet(internet);
         }
         self
     }
@@ -311,6 +315,7 @@ impl Prepared {
         tokio::spawn(time_of_day::watch(Arc::clone(&shared), of_clock, stop_accepting.clone()));
         tokio::spawn(login_store::watch(Arc::downgrade(&shared)));
         tokio::spawn(login_store::open(Arc::downgrade(&shared)));
+        tokio::spawn(upstream_credentials::watch(Arc::downgrade(&shared)));
         let gateway = Gateway {
             shared,
             workers,
@@ -451,6 +456,12 @@ impl Gateway {
             () = hurry => {}
         }
         children.iter().for_each(|supervisors| supervisors.each(Supervisor::kill_now));
+        // An issuer that was asked for another refresh token has forgotten the one that is kept. It has ten seconds.
+        let settled = tokio::time::timeout(SETTLE, self.shared.credentials.settle()).await;
+        if settled.is_err() {
+            let msg = "A credential for a server may be lost: its issuer or the store does not answer";
+            self.shared.observer.log.line(Level::Error, msg).send();
+        }
         if let Some(grants) = self.shared.logins.grants() {
             let flushed = tokio::time::timeout(CUT_GRACE, grants.flush()).await;
             if !matches!(flushed, Ok(Ok(()))) {

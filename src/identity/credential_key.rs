@@ -15,6 +15,11 @@ impl CredentialKey {
     pub fn of_caller(id: [u8; 16]) -> Self {
         Self(Some(id))
     }
+
+    /// The id, if it is of one caller. It is not to be shown.
+    pub fn id(&self) -> Option<&[u8; 16]> {
+        self.0.as_ref()
+    }
 }
 
 /// Never the id, which may be made of a secret.

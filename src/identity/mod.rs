@@ -20,6 +20,7 @@ use std::{
     sync::Arc,
 };
 
+use self::credential_key::CredentialKey;
 use crate::ledger::Owner;
 
 /// Names of the servers behind all servers as one, as somebody sees them.
@@ -41,6 +42,9 @@ pub struct Admission {
     /// As whom the session was begun, for a request of one that the gateway keeps: known once the session is found. What there
     /// is in it is what there is for that one.
     pub begun_by: OnceCell<Arc<Identity>>,
+    /// Which credential the server is called with, where that is not the config's: known once there is one. What runs by one ends with
+    /// it.
+    pub credential: OnceCell<CredentialKey>,
 }
 
 /// Who has to be admitted for something to go on.
@@ -107,7 +111,14 @@ impl Caller {
 impl Admission {
     /// What lets `to` use a server.
     pub fn new(to: AdmittedParty, server: Arc<str>, stops: u64) -> Self {
-        Self { to, server, stops, members: OnceCell::new(), begun_by: OnceCell::new() }
+        Self {
+            to,
+            server,
+            stops,
+            members: OnceCell::new(),
+            begun_by: OnceCell::new(),
+            credential: OnceCell::new(),
+        }
     }
 }
 

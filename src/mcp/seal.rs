@@ -101,6 +101,14 @@ impl SessionKey {
         )
     }
 
+    /// The key of what is begun with this credential of a caller's: no session goes on with another one.
+    pub fn of_credential(&self, id: &[u8; 16]) -> Self {
+        let mut mac = self.0.clone();
+        mac.update(b"sluicegate sessions of a credential\0");
+        mac.update(id);
+        Self::new(mac.finalize().into_bytes().into())
+    }
+
     fn new(key: [u8; 32]) -> Self {
         // HMAC pads a short key with zeros to the block size; done here, it takes no fallible constructor.
         let mut block = [0; 64];

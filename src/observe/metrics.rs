@@ -33,6 +33,9 @@ const LATENCY_BUCKETS: &[f64] =
 /// Seconds to the end of an answer: fewer steps, since every server has them for each method.
 const OPERATION_BUCKETS: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
+/// Seconds to the answer of an issuer, which has ten.
+const REFRESH_BUCKETS: &[f64] = &[0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
 /// Every metric of one gateway. Clones of a handle count into the same number.
 #[derive(Clone)]
 pub struct Metrics {
@@ -51,6 +54,10 @@ pub struct Metrics {
     oauth_tokens: IntCounterVec,
     cimd_rejected: IntCounterVec,
     upstream_errors: IntCounterVec,
+    upstream_auth: IntCounterVec,
+    upstream_credentials: IntGaugeVec,
+    /// `upstream_refresh_seconds`: from asking an issuer for a new token to its answer.
+    pub upstream_refresh: Histogram,
     stream_cut: IntCounterVec,
     child_restarts: IntCounterVec,
     config_reloads: IntCounterVec,
@@ -212,6 +219,29 @@ impl Metrics {
                 &["reason"],
             )?,
             upstream_errors: counters("upstream_errors_total", "Failures of servers.", &["server", "kind"])?,
+            upstream_auth: counters(
+                "upstream_auth_total",
+                "What became of credentials for servers.",
+                &["server", "result"],
+            )?,
+            upstream_credentials: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "upstream_credentials",
+                        "Credentials for servers that are kept, by their state.",
+                    ),
+                    &["server", "state"],
+                )?,
+            )?,
+            upstream_refresh: register(
+                &registry,
+                Histogram::with_opts(seconds(
+                    "upstream_refresh_seconds",
+                    "From asking an issuer for a new token of a server to its answer.",
+                    REFRESH_BUCKETS,
+                ))?,
+            )?,
             stream_cut: counters("stream_cut_total", "Streams that the gateway ended.", &["reason"])?,
             child_restarts: counters(
                 "child_restarts_total",
@@ -308,6 +338,21 @@ impl Metrics {
         metrics.certificate_not_after.with_label_values(&[CERTIFICATE]);
         metrics.store_up.set(1);
         Ok(metrics)
+    }
+
+    /// Something became of a credential for this server, which is one of the config.
+    pub fn upstream_auth(&self, server: &str, result: &str) {
+        self.upstream_auth.with_label_values(&[server, result]).inc();
+    }
+
+    /// So many credentials are kept for servers of the config, in these states, and no others.
+    pub fn upstream_credentials<'a>(&self, counts: impl Iterator<Item = (&'a str, &'static str, usize)>) {
+        self.upstream_credentials.reset();
+        for (server, state, count) in counts {
+            self.upstream_credentials
+                .with_label_values(&[server, state])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Handles of one server's counters, resolved once so that a request only adds to them.

@@ -34,6 +34,8 @@ pub enum Topic {
     ListFailed(Group),
     /// Somebody uses a decoy. One seldom silences another, as with servers.
     Decoy(Group),
+    /// Somebody has no credential for a server. One server seldom silences another.
+    MissingCredential(Group),
     /// Two servers offer the same name.
     Collision,
     /// A server lists more than is kept.
@@ -82,7 +84,7 @@ impl Topic {
     ];
     const OTHERS: usize = ErrorKind::ALL.len() + Rejection::ALL.len();
     const GROUPED: usize = Self::OTHERS + Self::PLAIN.len();
-    const COUNT: usize = Self::GROUPED + 3 * Group::COUNT as usize;
+    const COUNT: usize = Self::GROUPED + 4 * Group::COUNT as usize;
 
     fn all() -> impl Iterator<Item = Self> {
         let groups = || (0..Group::COUNT).map(Group);
@@ -93,6 +95,7 @@ impl Topic {
             .chain(groups().map(Self::LeftOut))
             .chain(groups().map(Self::ListFailed))
             .chain(groups().map(Self::Decoy))
+            .chain(groups().map(Self::MissingCredential))
     }
 
     fn slot(self) -> usize {
@@ -102,6 +105,7 @@ impl Topic {
             Self::LeftOut(group) => Self::GROUPED + usize::from(group.0),
             Self::ListFailed(group) => Self::GROUPED + usize::from(Group::COUNT + group.0),
             Self::Decoy(group) => Self::GROUPED + usize::from(2 * Group::COUNT + group.0),
+            Self::MissingCredential(group) => Self::GROUPED + usize::from(3 * Group::COUNT + group.0),
             plain => Self::OTHERS + Self::PLAIN.iter().position(|topic| *topic == plain).unwrap_or_default(),
         }
     }
@@ -115,6 +119,7 @@ impl Topic {
             Self::LeftOut(_) => "Server left out of all servers as one",
             Self::ListFailed(_) => "A server's list is missing from all servers as one",
             Self::Decoy(_) => "A decoy token is used",
+            Self::MissingCredential(_) => "Upstream credential missing",
             Self::Collision => "Two servers offer the same name",
             Self::TooMany => "Server lists more than is kept; the rest is not offered",
             Self::Withheld => "A list of tools that cannot be read was withheld",
@@ -138,7 +143,7 @@ impl Topic {
     pub fn level(self) -> Level {
         match self {
             Self::Refused(kind) if kind.side() != Side::Client => Level::Warn,
-            Self::Refused(_) | Self::Rejected(_) => Level::Info,
+            Self::Refused(_) | Self::Rejected(_) | Self::MissingCredential(_) => Level::Info,
             _ => Level::Warn,
         }
     }

@@ -15,7 +15,10 @@ use crate::{
     config::HttpTarget,
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
-    mcp::sse::{endpoint::EndpointRewriter, reader::is_event_stream},
+    mcp::{
+        seal::SessionKey,
+        sse::{endpoint::EndpointRewriter, reader::is_event_stream},
+    },
     request::admitted::Admitted,
     upstream::{Head, ResponseBody, client::is_coded},
 };
@@ -33,12 +36,13 @@ pub(super) fn can_be_looked_at(head: &Head) -> Result<bool, Error> {
 /// The body of an answer to a GET as a client may have it, and what rewrites it.
 pub(super) fn guarded(
     admitted: &Admitted<'_>,
+    sessions: &SessionKey,
     to: &HttpTarget,
     head: &mut Head,
     body: ResponseBody,
 ) -> (ResponseBody, Option<EndpointRewriter<Seal>>) {
     if admitted.mcp_endpoint == McpEndpoint::Sse && is_event_stream(&head.headers) {
-        (body, Some(rewriter(admitted, to, head)))
+        (body, Some(rewriter(admitted, sessions, to, head)))
     } else {
         (body.guarded(), None)
     }
@@ -50,10 +54,15 @@ fn is_plain(headers: &HeaderMap) -> bool {
     !is_coded(headers) && (!may_be_events(headers) || types.all(|kind| is_utf8(kind.as_bytes())))
 }
 
-fn rewriter(admitted: &Admitted<'_>, to: &HttpTarget, head: &mut Head) -> EndpointRewriter<Seal> {
+fn rewriter(
+    admitted: &Admitted<'_>,
+    sessions: &SessionKey,
+    to: &HttpTarget,
+    head: &mut Head,
+) -> EndpointRewriter<Seal> {
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.remove(header::ETAG);
-    let sessions = admitted.live.sessions.clone();
+    let sessions = sessions.clone();
     let (server, identity) = (Arc::clone(&admitted.entry.server.name), Arc::clone(&admitted.caller.identity));
     let seal: Seal = Box::new(move |path, query| {
         sessions.seal_message(&server, identity.principal.session_owner(), path, query)

@@ -29,6 +29,10 @@ pub(super) struct HeadInput<'a> {
     pub(super) wants_identity: bool,
     /// The events that a stream had before can be none of a stranger's.
     pub(super) passes_last_event_id: bool,
+    /// The credential that the server is called with, where it is not the config's.
+    pub(super) credential: &'a [(HeaderName, HeaderValue)],
+    /// Fields that never pass, since those go in their place.
+    pub(super) replaced: &'a [HeaderName],
 }
 
 /// Writes the request head, up to but without the fields that frame the body.
@@ -50,6 +54,8 @@ pub(super) fn write_request(
         presented,
         wants_identity,
         passes_last_event_id,
+        credential,
+        replaced,
     } = *words;
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
@@ -57,9 +63,10 @@ pub(super) fn write_request(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     field(out, &header::HOST, authority.as_bytes());
     for (name, value) in &head.headers {
-        let replaced = (wants_identity && name == header::ACCEPT_ENCODING)
-            || to.headers.iter().any(|(set, _)| fields::is_same(set, name));
-        if replaced
+        let is_replaced = (wants_identity && name == header::ACCEPT_ENCODING)
+            || to.headers.iter().any(|(set, _)| fields::is_same(set, name))
+            || replaced.iter().any(|set| fields::is_same(set, name));
+        if is_replaced
             || !(fields::goes_to_server(name) || (passes_last_event_id && *name == LAST_EVENT_ID))
             || (checked.fields.has_connection && is_named_by_connection(&head.headers, name))
             || tenant_header == Some(name)
@@ -84,9 +91,12 @@ pub(super) fn write_request(
         field(out, &SESSION_ID, id);
     }
     for (name, value) in &to.headers {
-        if !(wants_identity && name == header::ACCEPT_ENCODING) {
+        if !(replaced.contains(name) || wants_identity && name == header::ACCEPT_ENCODING) {
             field(out, name, value.as_bytes());
         }
+    }
+    for (name, value) in credential {
+        field(out, name, value.as_bytes());
     }
 }
 

@@ -1,6 +1,7 @@
 //! The byte path: one admitted request, to its server and back.
 
 mod cookies;
+mod credential;
 mod drain;
 mod endpoint;
 mod fields;
@@ -17,24 +18,35 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::Body as _;
 
-use self::{lists::BodyRule, tools::Tools};
+use self::{
+    credential::{NotSent, Sent},
+    lists::BodyRule,
+    tools::Tools,
+};
 use crate::{
     body::{Edits, Late, Pace, PassthroughStream, Payload, Silence, response::response},
     config::{HttpTarget, McpTransport as Speaks},
+    credentials::Missing,
     downstream::head::Checked,
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
     identity::{Subject, Waits},
     mcp::{
         accept::{names_events, takes_events},
+        connect,
         header::{LAST_EVENT_ID, SESSION_ID},
-        seal,
+        message::Message,
+        seal::{self, SessionKey},
         sse::{end::EventEnd, reader::is_event_stream},
     },
     observe::Record,
-    request::{Request, admitted::Admitted},
+    request::{
+        Request,
+        admitted::Admitted,
+        missing::{self, Recipient},
+    },
     servers::Backend,
-    upstream::{Exchange, Framing, Head, Upload, client::is_coded},
+    upstream::{Exchange, Framing, Head, RequestBody, Upload, client::is_coded},
     watchdog::{Ending, Watched},
 };
 
@@ -46,35 +58,99 @@ pub fn passes_through(admitted: &Admitted<'_>) -> bool {
 
 /// Sends the request on and returns the response as soon as its head is here. The body is taken only when it goes on.
 pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result<Response<Payload>, Error> {
+    match forward_by(request, &admitted, None).await {
+        Ok(response) => Ok(response),
+        Err(NotSent::Error(error)) => Err(error),
+        // Boxed, so that it is no part of every request's task.
+        Err(NotSent::Missing(missing, body)) => {
+            Box::pin(without_credential(request, &admitted, missing, body)).await
+        }
+    }
+}
+
+/// What a request comes to whose server is called with a credential of the caller's, which is missing. It goes on if it comes back from
+/// where its client was sent for one, and there is one by now.
+async fn without_credential(
+    request: &mut Request<'_>,
+    admitted: &Admitted<'_>,
+    missing: Missing,
+    body: Option<Bytes>,
+) -> Result<Response<Payload>, Error> {
+    let body = match body {
+        Some(body) => Some(body),
+        None => small_body::read_message(request, admitted).await?,
+    };
+    let message = body.and_then(|body| Message::parse(body).ok());
+    let entry = &admitted.entry;
+    let Some(back) = message.as_ref().filter(|message| connect::may_come_back(message.text())) else {
+        return missing::answer(&missing, admitted, entry, message.as_ref(), request.record);
+    };
+    let body = match credential::recipient(request, admitted, back).await? {
+        Recipient::Nobody(answer) => return Ok(answer),
+        Recipient::Server => Bytes::copy_from_slice(back.text()),
+        Recipient::ServerWithout(rest) => rest.into_bytes(),
+    };
+    match forward_by(request, admitted, Some(body)).await {
+        Ok(response) => Ok(response),
+        Err(NotSent::Error(error)) => Err(error),
+        Err(NotSent::Missing(missing, _)) => {
+            missing::answer(&missing, admitted, entry, Some(back), request.record)
+        }
+    }
+}
+
+/// Sends the request on. `given`: its body, if that was read already.
+async fn forward_by(
+    request: &mut Request<'_>,
+    admitted: &Admitted<'_>,
+    given: Option<Bytes>,
+) -> Result<Response<Payload>, NotSent> {
     let checked = &request.checked();
     let Request { worker, head, body, record, .. } = request;
     let (pool, is_draining) = (&worker.pool, worker.shared.is_draining());
     let Backend::Http { origin, target: to } = &admitted.entry.backend else {
-        return Err(ErrorKind::Internal.with_cause("this server is not reached byte for byte"));
+        return Err(ErrorKind::Internal.with_cause("this server is not reached byte for byte").into());
     };
     let limits = &admitted.live.limits;
     let head_timeout = admitted.entry.server.timeout.unwrap_or(limits.upstream_timeout);
-    // 1. Where to: path and query as the server has them.
-    let target = request_target(&admitted, to, head)?;
+    // 1. As whom: with which credential the server is called, if it is not the config's.
     // A body that says that it is too large is not begun.
     let declared = body.as_ref().map_or(0, |body| body.size_hint().lower());
     if limits.max_body_bytes > 0 && declared > limits.max_body_bytes {
-        return Err(ErrorKind::BodyTooLarge.into());
+        return Err(Error::from(ErrorKind::BodyTooLarge).into());
     }
     if is_draining && body.as_ref().is_none_or(|body| body.is_end_stream()) {
-        return Err(ErrorKind::Unavailable.into());
+        return Err(Error::from(ErrorKind::Unavailable).into());
     }
-    // 2. As whom: the server sees its own session id.
-    let session = open_session(&admitted, checked);
-    let view = admitted.entry.tool_view(&admitted.caller);
-    let tools =
-        view.map(|view| Tools::new(view, &admitted, head_timeout, head, body.as_ref())).transpose()?;
-    // 3. By which connection, for which a small body does not have to be waited for.
     let watched =
         worker.watchdog.watch(Subject::Request(admitted.admission(), waits(admitted.mcp_endpoint, checked)));
-    let incoming = body.take().ok_or_else(|| ErrorKind::Internal.with_cause("the request body is gone"))?;
-    let pace = Pace::of_request(limits, incoming.size_hint().exact());
-    let upload = small_body::read_ahead(incoming, limits, &watched, &admitted.owner, record).await?;
+    let mut sent = credential::of(admitted, head, &watched).await?;
+    let sessions = credential::session_key(admitted, sent.as_ref());
+    let sessions = &*sessions;
+    // 2. Where to: path and query as the server has them, and its own session id.
+    let target = request_target(admitted, sessions, to, head)?;
+    let session = open_session(admitted, sessions, checked);
+    let view = admitted.entry.tool_view(&admitted.caller);
+    let tools = view.map(|view| Tools::new(view, admitted, head_timeout, head, body.as_ref())).transpose()?;
+    // 3. By which connection, for which a small body does not have to be waited for.
+    let is_given = given.is_some();
+    let pace = Pace::of_request(limits, body.as_ref().and_then(|body| body.size_hint().exact()));
+    let mut upload = match given {
+        Some(given) => RequestBody::Whole(given),
+        None => {
+            let incoming =
+                body.take().ok_or_else(|| ErrorKind::Internal.with_cause("the request body is gone"))?;
+            small_body::read_ahead(incoming, limits, &watched, &admitted.owner, record).await?
+        }
+    };
+    // What came back from the gateway's own question does not go on as it is.
+    if sent.is_some() && !is_given && credential::is_for_gateway(upload.here(), &admitted.entry.server.name) {
+        match Box::pin(credential::for_gateway(worker, admitted, head, record, &upload)).await? {
+            Some(Recipient::Nobody(answer)) => return Ok(answer),
+            Some(Recipient::ServerWithout(rest)) => upload = RequestBody::Whole(rest.into_bytes()),
+            Some(Recipient::Server) | None => {}
+        }
+    }
     if tools.is_none() && head.method == Method::POST {
         small_body::note_operation(&upload, record, &admitted.presented);
     }
@@ -85,7 +161,7 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
         Ok(session) => session,
         Err(error) => {
             *body = upload.into_rest();
-            return Err(error);
+            return Err(error.into());
         }
     };
     // A stream of events may be silent, or unread, for hours.
@@ -98,22 +174,32 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
         Ok(transport) => transport,
         Err(error) => {
             *body = upload.into_rest();
-            return Err(error);
+            return Err(error.into());
         }
     };
     // 4. With what head. What is to be read of the response must not come compressed.
-    let mut out = pool.spares.buffer();
-    let words = headers::HeadInput {
-        target: &target,
-        authority: &origin.authority,
-        session,
-        tenant_header: admitted.live.config.tenant_header.as_ref(),
-        presented: &admitted.presented,
-        wants_identity: head.method == Method::GET || tools.is_some(),
-        passes_last_event_id: to.pass_last_event_id.unwrap_or(admitted.entry.has_no_strangers()),
+    let wants_identity = head.method == Method::GET || tools.is_some();
+    let request_head = |sent: Option<&Sent<'_>>| {
+        let mut out = pool.spares.buffer();
+        let (credential, replaced) = sent.map(Sent::fields).unwrap_or_default();
+        let words = headers::HeadInput {
+            target: &target,
+            authority: &origin.authority,
+            session,
+            tenant_header: admitted.live.config.tenant_header.as_ref(),
+            presented: &admitted.presented,
+            wants_identity,
+            passes_last_event_id: to.pass_last_event_id.unwrap_or(admitted.entry.has_no_strangers()),
+            credential,
+            replaced,
+        };
+        headers::write_request(&mut out, checked, to, &words);
+        out
     };
-    headers::write_request(&mut out, checked, to, &words);
+    let out = request_head(sent.as_ref());
     // 5. Send, and wait for the response head, no longer.
+    let mut held = sent.as_ref().and_then(|_| credential::held(&upload));
+    let pace_again = held.as_ref().map(|_| pace.clone());
     let upload = Upload {
         body: upload,
         inspect: drain::inspect(is_draining, tools.as_ref().and_then(Tools::inspect)),
@@ -132,28 +218,59 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
         tools.as_ref().map_or(Ok(()), Tools::answered)?;
         Ok(answered)
     });
-    let (mut response_head, first) = match answered {
+    let (mut response_head, mut first) = match answered {
         Ok(answered) => answered,
         Err(error) => {
-            let Some(answer) = tools.and_then(|tools| tools.answer(&error)) else { return Err(error) };
+            let Some(answer) = tools.and_then(|tools| tools.answer(&error)) else { return Err(error.into()) };
             record.failed(&error);
             return Ok(answer);
         }
     };
+    // What refuses the credential did nothing: it is asked once more, with another.
+    if let Some(sent) = &mut sent
+        && sent.is_refused_by(&response_head)
+    {
+        let is_held = exchange.is_sent() && held.is_some();
+        exchange.into_body(&response_head, first).discard();
+        let another = Box::pin(sent.another(admitted, head, &response_head, is_held, &watched)).await;
+        if let Err(NotSent::Missing(missing, _)) = another {
+            return Err(NotSent::Missing(missing, held.and_then(credential::bytes_of)));
+        }
+        another?;
+        let (Some(body), Some(pace)) = (held.take(), pace_again) else {
+            return Err(Error::from(ErrorKind::UpstreamUnauthorized).into());
+        };
+        let transport = match if is_stream { None } else { pool.take(origin) } {
+            Some(transport) => transport,
+            None => origin.connect(limits.connect_timeout, is_stream).await?,
+        };
+        let out = request_head(Some(sent));
+        // It was looked at as a whole before.
+        let upload = Upload { body, inspect: None, max_bytes: limits.max_body_bytes };
+        exchange =
+            Exchange::new(Arc::clone(origin), Rc::clone(pool), transport, head.method.clone(), out, upload);
+        if is_stream {
+            exchange.mark_for_stream();
+        }
+        let answered = Box::pin(self::response_head(&mut exchange, &watched, pace, head_timeout, record));
+        (response_head, first) = answered.await?;
+    }
     admitted.entry.health.answered_with(response_head.status);
     // 6. What the client may see of it.
-    ErrorKind::refuse_challenge(response_head.status)?;
+    if !sent.as_ref().is_some_and(Sent::is_the_clients) {
+        ErrorKind::refuse_challenge(response_head.status)?;
+    }
     let status = response_head.status;
     if status.is_redirection()
         && status != StatusCode::NOT_MODIFIED
         && response_head.headers.contains_key(header::LOCATION)
     {
-        return Err(ErrorKind::UpstreamRedirect.into());
+        return Err(Error::from(ErrorKind::UpstreamRedirect).into());
     }
     let mut upstream = exchange.into_body(&response_head, first);
     let cookies_of = to.cookies.then_some(&*admitted.entry.server.name);
     if headers::clean_response(&mut response_head.headers, cookies_of) {
-        seal_session(&admitted, &mut response_head)?;
+        seal_session(admitted, sessions, &mut response_head)?;
     }
     let mut rule = match &tools {
         Some(tools) if !upstream.is_end() => tools.body_rule(&response_head, record)?,
@@ -162,7 +279,7 @@ pub async fn forward(request: &mut Request<'_>, admitted: Admitted<'_>) -> Resul
     let mut rewriter = None;
     if head.method == Method::GET && !upstream.is_end() && !matches!(rule, BodyRule::Withhold) {
         if endpoint::can_be_looked_at(&response_head)? {
-            (upstream, rewriter) = endpoint::guarded(&admitted, to, &mut response_head, upstream);
+            (upstream, rewriter) = endpoint::guarded(admitted, sessions, to, &mut response_head, upstream);
         } else {
             rule = BodyRule::Withhold;
         }
@@ -237,6 +354,7 @@ fn waits(mcp_endpoint: McpEndpoint, checked: &Checked<'_>) -> Waits {
 /// The path and query that the server gets.
 fn request_target<'a>(
     admitted: &Admitted<'_>,
+    sessions: &SessionKey,
     to: &'a HttpTarget,
     head: &Parts,
 ) -> Result<Cow<'a, str>, Error> {
@@ -248,20 +366,24 @@ fn request_target<'a>(
         McpEndpoint::Message => {
             let query = seal::up_to_seal(query);
             let (server, owner) = admitted.session_owner();
-            let opened = admitted.live.sessions.open_message(server, owner, query);
+            let opened = sessions.open_message(server, owner, query);
             opened.map(Cow::Owned).ok_or_else(|| ErrorKind::SessionNotFound.into())
         }
     }
 }
 
 /// The server's own session id behind the one that the client sent.
-fn open_session<'a>(admitted: &Admitted<'_>, checked: &Checked<'a>) -> Result<Option<&'a [u8]>, Error> {
+fn open_session<'a>(
+    admitted: &Admitted<'_>,
+    sessions: &SessionKey,
+    checked: &Checked<'a>,
+) -> Result<Option<&'a [u8]>, Error> {
     // An empty one is none.
     let Some(presented) = checked.fields.session.filter(|presented| !presented.is_empty()) else {
         return Ok(None);
     };
     let (server, owner) = admitted.session_owner();
-    match admitted.live.sessions.open(server, owner, presented.as_bytes()) {
+    match sessions.open(server, owner, presented.as_bytes()) {
         Some(id) => Ok(Some(id)),
         // Without sessions the field is noise that a server ignores, and so do we.
         None if checked.fields.is_modern => Ok(None),
@@ -270,10 +392,10 @@ fn open_session<'a>(admitted: &Admitted<'_>, checked: &Checked<'a>) -> Result<Op
 }
 
 /// Replaces the server's session id by one that only this caller can use, and only here.
-fn seal_session(admitted: &Admitted<'_>, head: &mut Head) -> Result<(), Error> {
+fn seal_session(admitted: &Admitted<'_>, sessions: &SessionKey, head: &mut Head) -> Result<(), Error> {
     if let Some(id) = head.headers.get(SESSION_ID) {
         let (server, owner) = admitted.session_owner();
-        let sealed = admitted.live.sessions.seal(server, owner, id.as_bytes());
+        let sealed = sessions.seal(server, owner, id.as_bytes());
         let sealed = sealed.map_err(|e| ErrorKind::UpstreamUnreachable.with_cause(e.to_string()))?;
         head.headers.insert(SESSION_ID, sealed);
     }

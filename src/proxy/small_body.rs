@@ -12,10 +12,11 @@ use crate::{
     config::Limits,
     downstream::incoming::Incoming,
     error::{Error, ErrorKind},
-    identity::{Subject, presented::Presented},
+    identity::{Subject, Waits, presented::Presented},
     ledger::{Owner, Resource, Share},
     mcp::scan::{Scan, ScannedName},
     observe::Record,
+    request::{Request, admitted::Admitted},
     upstream::RequestBody,
     watchdog::Watched,
 };
@@ -93,6 +94,28 @@ pub(super) fn note_operation(body: &RequestBody, record: &mut Record, presented:
         };
         record.set_operation(method, name, |text| presented.is_in(text));
     }
+}
+
+/// Bytes of a message that is read for the gateway to answer it.
+const LONGEST_MESSAGE: u64 = 4 << 20;
+
+/// The body of a request that does not go on, as a whole; `None` if it is larger than any message that is answered.
+pub(super) async fn read_message(
+    request: &mut Request<'_>,
+    admitted: &Admitted<'_>,
+) -> Result<Option<Bytes>, Error> {
+    let Some(mut body) = request.body.take() else { return Ok(None) };
+    if body.size_hint().lower() > LONGEST_MESSAGE {
+        request.body = Some(body);
+        return Ok(None);
+    }
+    let watched = request.worker.watchdog.watch(Subject::Request(admitted.admission(), Waits::Calls));
+    let mut share = admitted.owner.hold(Resource::Bytes, 0);
+    let pace = Pace::of_request(&admitted.live.limits, body.size_hint().exact());
+    let collect = Collect { most: LONGEST_MESSAGE, watched: &watched, pace, late: ErrorKind::BodyTimeout };
+    let read = collect.read(&mut share, |cx| body.poll_data(cx)).await;
+    request.record.received(share.amount());
+    Ok(read?.map(|whole| Share::of_bytes(&Arc::new(share), whole)))
 }
 
 /// Over HTTP/1.1, hyper hands over a chunk at a time, one in each turn of the task.

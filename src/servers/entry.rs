@@ -6,6 +6,7 @@ use crate::{
     child::Supervisor,
     config::{Access, InlineTarget, Server, ToolRules},
     credentials::{ServerCredentials, Vault},
+    error::{Error, ErrorKind},
     identity::{Caller, Identity, Principal, Standing, credential_key::CredentialKey},
     ledger::RateMeter,
     link::inline::InlineServer,
@@ -205,6 +206,17 @@ impl ServerEntry {
             EndCause::Replaced(Some(new)) if keeps(new) => {}
             EndCause::Stopped | EndCause::Replaced(_) => supervisors.each(Supervisor::stop),
             EndCause::Restarted => supervisors.each(Supervisor::renew),
+        }
+    }
+
+    /// A request failed. That one caller's credential is refused, or cannot be got, says nothing of the server.
+    pub fn failed_by(&self, error: &Error) {
+        let is_of_credential =
+            matches!(error.kind, ErrorKind::UpstreamUnauthorized | ErrorKind::UpstreamAuthUnavailable);
+        if is_of_credential && self.credentials.is_some() {
+            self.health.note(error.cause.as_deref().unwrap_or_else(|| error.kind.code()));
+        } else {
+            self.health.failed_by(error);
         }
     }
 

@@ -212,7 +212,8 @@ impl Live {
         });
         let callers: Vec<CallerEntry> = credentials.chain(users).chain(clients).collect();
         let identities: Vec<_> = callers.iter().map(|entry| Arc::clone(&entry.identity)).collect();
-        let vault = previous.map(|live| Arc::clone(&live.vault)).unwrap_or_default();
+        let vault = previous.map(|live| Arc::clone(&live.vault));
+        let vault = vault.unwrap_or_else(|| Arc::new(Vault::new(logins, observer, clock)));
         let mut servers = Vec::with_capacity(snapshot.servers.len());
         let mut origins = Origins::of(previous.into_iter().flat_map(Self::origins), &snapshot.system_roots);
         for server in &snapshot.servers {

@@ -99,6 +99,7 @@ mod terminal;
 mod tls;
 mod token_commands;
 mod tool_rules;
+mod upstream_auth;
 mod upstream_issuers;
 mod user_commands;
 mod verifier;

@@ -34,6 +34,11 @@ impl Live {
 
     fn loss_of(&self, admission: &Admission, is_member: bool) -> Option<Revocation> {
         let Some(entry) = self.entry(&admission.server) else { return Some(Revocation::Server) };
+        if let (Some(credentials), Some(key)) = (&entry.credentials, admission.credential.get())
+            && !credentials.is_current(&admission.to.identity().principal, *key)
+        {
+            return Some(Revocation::Connection);
+        }
         if entry.is_public {
             return None;
         }

@@ -8,7 +8,11 @@ use crate::{
         Allowed, Caller, Identity, Principal, Proof, Standing,
         audience::Audience,
         login::{
-            access_token::AccessClaims, grant_id::GrantId, grants::ClientGrant, session_token::SessionClaims,
+            access_token::{self, AccessClaims},
+            grant_id::GrantId,
+            grants::ClientGrant,
+            refresh_token,
+            session_token::{self, SessionClaims},
         },
         opened_tokens::{OpenedToken, OpenedTokens},
         scope::Scope,
@@ -18,6 +22,12 @@ use crate::{
 };
 
 impl Live {
+    /// Whether this is a secret of the config, or looks like a token of the gateway's own.
+    pub fn has_issued(&self, text: &[u8]) -> bool {
+        const PREFIXES: [&str; 3] = [access_token::PREFIX, session_token::PREFIX, refresh_token::PREFIX];
+        self.tokens.find(text).is_some() || PREFIXES.iter().any(|prefix| text.starts_with(prefix.as_bytes()))
+    }
+
     /// Who has this session token, or access token, if it holds.
     pub(super) fn by_own_token(
         &self,
