@@ -5,6 +5,7 @@
 //! look-up as long as it is good. Else one task of the worker reads, refreshes, asks for or exchanges it, for all who wait.
 
 mod flight;
+pub mod flow;
 mod kept;
 mod known;
 pub mod notice;

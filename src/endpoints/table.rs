@@ -147,7 +147,7 @@ pub enum OauthEndpoint {
     Introspect,
     /// `/oauth/login`: the page at which users log in.
     LogIn,
-    /// `/oauth/callback`: the identity provider sends a browser back.
+    /// `/oauth/callback`: the identity provider, or the issuer of a server's accounts, sends a browser back.
     Callback,
     /// `/oauth/consent`: the page at which they allow a client something.
     Consent,
@@ -157,6 +157,22 @@ pub enum OauthEndpoint {
     Dashboard,
     /// `/oauth/grants/ID/revoke`: the end of one of those.
     RevokeGrant,
+    /// `/oauth/authorize`: somebody connects an account of theirs at a server.
+    Connect,
+    /// `/oauth/connect`: the same, as MCP Front has it.
+    ConnectElsewhere,
+    /// `/oauth/approve`: they keep what was granted to them, or do not.
+    Approve,
+    /// `/oauth/success`: an account is connected.
+    Connected,
+    /// `/oauth/error`: none is.
+    NotConnected,
+    /// `/oauth/disconnect`: the end of a connection, or of a token that somebody entered.
+    Disconnect,
+    /// `/my/tokens/set`: somebody enters a token of theirs at a server.
+    SetToken,
+    /// `/oauth/client.json`, `/oauth/jwks.json`: who the gateway is to the issuers of servers' accounts.
+    ClientDocument,
 }
 
 impl OauthEndpoint {
@@ -243,11 +259,20 @@ endpoints! {
     REVOKE: ["/revoke"], ACT, Anyone, Hidden, Open, Info, Oauth(OauthEndpoint::Revoke);
     INTROSPECT: ["/oauth/introspect"], ACT, Anyone, Hidden, Listed, Info, Oauth(OauthEndpoint::Introspect);
     LOGIN_PAGE: ["/oauth/login"], PAGE, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::LogIn);
-    CALLBACK: ["/oauth/callback"], READ, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Callback);
+    CALLBACK: ["/oauth/callback/*"], READ, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Callback);
     CONSENT: ["/oauth/consent"], PAGE, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Consent);
     LOG_OUT_PAGE: ["/oauth/logout"], ACT, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::LogOut);
-    DASHBOARD: ["/oauth", "/my/tokens"], READ, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Dashboard);
+    DASHBOARD: ["/oauth", "/oauth/services", "/my/tokens"], READ, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Dashboard);
     GRANTS: ["/oauth/grants/*"], ACT, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::RevokeGrant);
+    CONNECT: ["/oauth/authorize/*"], PAGE, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Connect);
+    CONNECT_ELSEWHERE: ["/oauth/connect"], READ, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::ConnectElsewhere);
+    APPROVE: ["/oauth/approve"], ACT, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Approve);
+    CONNECTED: ["/oauth/success"], READ, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::Connected);
+    NOT_CONNECTED: ["/oauth/error"], READ, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::NotConnected);
+    DISCONNECT: ["/oauth/disconnect", "/my/tokens/delete"], ACT, Anyone, Hidden, OwnPage, Info,
+        Oauth(OauthEndpoint::Disconnect);
+    SET_TOKEN: ["/my/tokens/set"], ACT, Anyone, Hidden, OwnPage, Info, Oauth(OauthEndpoint::SetToken);
+    CLIENT_DOCUMENT: ["/oauth/client.json", "/oauth/jwks.json"], READ, Anyone, Hidden, Open, Debug, Oauth(OauthEndpoint::ClientDocument);
 
     ALL_MCP: ["/mcp"], MCP, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Mcp);
     ALL_SSE: ["/sse"], EVENTS, Server, Hidden, Listed, Info, Mcp(McpEndpoint::Sse);
@@ -326,10 +351,18 @@ pub fn find(path: &str) -> FoundEndpoint<'_> {
         ("revoke", None, None) => found(&REVOKE),
         ("oauth", Some("introspect"), None) => found(&INTROSPECT),
         ("oauth", Some("login"), None) => found(&LOGIN_PAGE),
-        ("oauth", Some("callback"), None) => found(&CALLBACK),
+        ("oauth", Some("callback"), _) => found(&CALLBACK),
         ("oauth", Some("consent"), None) => found(&CONSENT),
         ("oauth", Some("logout"), None) => found(&LOG_OUT_PAGE),
-        ("oauth", None, None) | ("my", Some("tokens"), None) => found(&DASHBOARD),
+        ("oauth", None | Some("services"), None) | ("my", Some("tokens"), None) => found(&DASHBOARD),
+        ("oauth", Some("authorize"), _) => found(&CONNECT),
+        ("oauth", Some("connect"), None) => found(&CONNECT_ELSEWHERE),
+        ("oauth", Some("approve"), None) => found(&APPROVE),
+        ("oauth", Some("success"), None) => found(&CONNECTED),
+        ("oauth", Some("error"), None) => found(&NOT_CONNECTED),
+        ("oauth", Some("disconnect"), None) | ("my", Some("tokens"), Some("delete")) => found(&DISCONNECT),
+        ("my", Some("tokens"), Some("set")) => found(&SET_TOKEN),
+        ("oauth", Some("client.json" | "jwks.json"), None) => found(&CLIENT_DOCUMENT),
         ("oauth", Some("grants"), _) => found(&GRANTS),
         ("", None, None) => found(&NO_LOGIN),
         // No server can have these names.
@@ -444,7 +477,8 @@ mod tests {
                 proptest::sample::select(vec![
                     "db", "x", "auth", "login", "logout", "refresh", "mcp", "sse", "message", "health", "live", "ready", "status", "metrics", "servers", "start",
                     "stop", "restart", "register", "authorize", "token", ".well-known", "oauth-protected-resource", "oauth-authorization-server", "revoke", "oauth", "introspect",
-                    "consent", "grants", "my", "tokens", "admin", "debug", "config", "log",
+                    "consent", "callback", "grants", "services", "connect", "disconnect", "approve", "success", "error",
+                    "client.json", "jwks.json", "my", "tokens", "set", "delete", "admin", "debug", "config", "log",
                     "Health", "healthx", "{server}", "*",
                 ]),
                 0..5,

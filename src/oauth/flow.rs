@@ -57,6 +57,9 @@ pub struct AuthorizationRequest {
     /// Whether it is to be asked about in any case (`prompt=consent`).
     #[serde(rename = "a", default, skip_serializing_if = "std::ops::Not::not")]
     pub must_ask: bool,
+    /// Who has allowed this much, and is asked for something else before it is answered: the id of their login.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub allowed_by: Option<[u8; 16]>,
 }
 
 /// What somebody waits with who logs in at the identity provider. It goes there and comes back, as `state`, and is good for nobody but
@@ -212,6 +215,7 @@ mod tests {
             resource: "https://mcp.example.com".into(),
             scope: "mcp offline_access".into(),
             must_ask: true,
+            allowed_by: None,
         }
     }
 

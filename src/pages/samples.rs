@@ -232,12 +232,12 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         account("notion", "Notion", AccountState::AwaitingToken, None),
         account("calendar", "Calendar of the whole company", AccountState::NeedsScopes, Some("alice")),
     ];
-    let accounts_of_others = [
-        ShownAccount { anchor: None, ..account("github", "GitHub", AccountState::Connected, Some("bob")) },
-        ShownAccount {
-            anchor: None, ..account("notion", "Notion", AccountState::Connected, Some("…x9Zq"))
-        },
-    ];
+    let of_other = |server, name| ShownAccount {
+        anchor: None,
+        who: None,
+        ..account(server, name, AccountState::Connected, Some("bob"))
+    };
+    let accounts_of_others = [of_other("github", "GitHub"), of_other("notion", "Notion")];
     let connections_of = |own: &[_], others: Option<&[_]>, done| {
         let account = Shown::name("alice");
         connections(&Connections {

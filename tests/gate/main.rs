@@ -22,6 +22,7 @@ mod changed_servers;
 mod changes;
 mod clock;
 mod commands;
+mod connect;
 mod cors;
 mod credential_keys;
 mod credential_matrix;

@@ -6,7 +6,7 @@
 //! There is no POST, which is a choice (§3.1): only a page of the client could send one. What another page sends is not taken, and
 //! comes without the cookies by which a browser is known.
 
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::Response;
@@ -22,24 +22,19 @@ use super::{
 use crate::{
     body::Payload,
     error::Error,
-    ledger::{Rate, RateKey},
     oauth::flow::{AuthorizationRequest, Awaiting, new_name},
     pages::WayOn,
 };
 
 /// Bytes of a `state` at most.
 const LONGEST_STATE: usize = 1024;
-/// Requests of one address that nobody is logged in for: so many people may be behind one, and no more is made for strangers.
-const OF_STRANGERS: Rate = Rate { count: 600, per: Duration::from_secs(60) };
 
 /// Answers one.
 pub(super) async fn answer(browser: &Browser<'_>) -> Result<Response<Payload>, Error> {
     let request = browser.request;
     let login = browser.login().await?;
     if login.is_none() {
-        let often = &request.shared.clients.requests;
-        let often = often.note_address(request.address_block(), OF_STRANGERS, Instant::now());
-        often.map_err(|wait| Error::too_often(RateKey::Logins, wait))?;
+        browser.note_stranger()?;
     }
     let form = match request.asked() {
         Ok(form) => form,
@@ -128,6 +123,7 @@ fn checked(
         resource,
         scope: form.get("scope").unwrap_or_default().to_owned(),
         must_ask: has_prompt(form, "consent"),
+        allowed_by: None,
     }))
 }
 

@@ -1,6 +1,10 @@
 //! What the pages of a login and of a consent share: who is there, with which cookies, and what they are shown.
 
-use std::{cell::Cell, sync::Arc, time::SystemTime};
+use std::{
+    cell::Cell,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use http::{HeaderValue, Response, StatusCode, header};
 use url::Url;
@@ -17,6 +21,7 @@ use crate::{
             keys::{NoKey, Purpose},
         },
     },
+    ledger::{Rate, RateKey},
     oauth::{
         Client, ClientKind, NotAClient, NotFound,
         flow::{AuthorizationRequest, Awaiting, Flows, IdpFlow, new_name},
@@ -33,6 +38,9 @@ use crate::{
     state::recheck::{Rechecked, recheck},
     upstream::document::{DocumentUrl, NotFetched},
 };
+
+/// Requests of one address that nobody is logged in for: so many people may be behind one, and no more is made for strangers.
+const OF_STRANGERS: Rate = Rate { count: 600, per: Duration::from_secs(60) };
 
 /// Somebody's browser at the pages.
 pub(super) struct Browser<'a> {
@@ -144,6 +152,12 @@ impl<'a> Browser<'a> {
         Flows::new(&key).map_err(no_key)
     }
 
+    /// By which the browser is known, which it keeps from now on for as long as that says.
+    pub(super) fn cookie(&self) -> &str {
+        self.sets_flow.set(true);
+        &self.flow_cookie
+    }
+
     /// What a client asks for, sealed for this browser.
     pub(super) fn seal(&self, asked: &AuthorizationRequest) -> Result<String, Error> {
         self.sets_flow.set(true);
@@ -231,6 +245,25 @@ impl<'a> Browser<'a> {
         let grant = login.map(|login| login.grant.bytes());
         let field = self.csrf()?.field(&self.form_of(purpose, grant.as_ref(), flow));
         field.ok_or_else(Error::logins_not_kept)
+    }
+
+    /// Somebody who is not logged in is to get a page that costs something.
+    pub(super) fn note_stranger(&self) -> Result<(), Error> {
+        let often = &self.request.shared.clients.requests;
+        let often = often.note_address(self.request.address_block(), OF_STRANGERS, Instant::now());
+        often.map_err(|wait| Error::too_often(RateKey::Logins, wait))
+    }
+
+    /// The page at which somebody signs in, to go on to the page of this path afterwards.
+    pub(super) async fn sign_in_for(&self, path: &str) -> Result<Response<Payload>, Error> {
+        self.note_stranger()?;
+        match is_own_path(path) {
+            true => {
+                let awaiting = Awaiting::Page(path.to_owned());
+                self.sign_in(Waiting(Some((path, &awaiting))), "", false, None).await
+            }
+            false => self.lead_to("/oauth/login"),
+        }
     }
 
     /// The page at which somebody signs in. If they can do so elsewhere, it says which client waits: an identity provider answers

@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 
 use super::{
     browser::{Authorization, Browser, no_key, shown_idp},
-    signed_in,
+    connect, signed_in,
 };
 use crate::{
     body::Payload,
@@ -71,11 +71,14 @@ pub(super) async fn cancel(
     authorization.redirect().denied(browser).await
 }
 
-/// A browser comes back.
+/// A browser comes back, from here or from the issuer of a server's accounts: the places at which they do are one.
 pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload>, Error> {
     let request = browser.request;
-    let Some(idp) = request.live.idp() else { return Ok(browser.over()) };
     let Ok(form) = request.asked() else { return Ok(browser.over()) };
+    if connect::is_own_callback(request.path(), &form) {
+        return connect::came_back(browser, &form).await;
+    }
+    let Some(idp) = request.live.idp() else { return Ok(browser.over()) };
     let Some(state) = form.get("state") else { return Ok(browser.over()) };
     // Only this browser has it, and only for a while.
     let Some(flow) = browser.open_of_idp(state)? else { return Ok(browser.over()) };

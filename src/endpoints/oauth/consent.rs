@@ -6,6 +6,8 @@ use http::Response;
 
 use super::{
     browser::{Authorization, Browser, Waiting, shown_client, shown_target},
+    connect_first,
+    form::{Form as Fields, FormFault},
     places,
     redirect::Fault,
 };
@@ -123,13 +125,11 @@ fn choice(part: &str) -> ScopeChoice<'_> {
     ScopeChoice { value: part, meaning, is_checked: true }
 }
 
-/// The form of that page.
-pub(super) async fn answer_form(browser: &Browser<'_>) -> Result<Response<Payload>, Error> {
+/// The form of that page, and of the one that asks for accounts; and a browser that comes back from connecting one.
+pub(super) async fn answer(browser: &Browser<'_>) -> Result<Response<Payload>, Error> {
     let request = browser.request;
-    if !request.is_post() {
-        return Ok(browser.over());
-    }
-    let Ok(form) = request.form() else { return Ok(browser.over()) };
+    let form: Result<Fields, FormFault> = if request.is_post() { request.form() } else { request.asked() };
+    let Ok(form) = form else { return Ok(browser.over()) };
     let Some(flow) = form.get("flow") else { return Ok(browser.over()) };
     // Only this browser has it, and only for a while.
     let Some(asked) = browser.open(flow)? else { return Ok(browser.over()) };
@@ -137,7 +137,15 @@ pub(super) async fn answer_form(browser: &Browser<'_>) -> Result<Response<Payloa
         let awaiting = Awaiting::Program(asked.into());
         return browser.sign_in(Waiting(Some((flow, &awaiting))), "", false, None).await;
     };
-    if !browser.is_own_form(Purpose::Consent, Some(&login), Some(flow), form.get("csrf"))? {
+    // Somebody else may have signed in meanwhile, who has allowed nothing.
+    let is_allowed = match asked.allowed_by {
+        Some(by) if by == login.grant.bytes() => true,
+        Some(_) => return Ok(browser.over()),
+        None => false,
+    };
+    // What was allowed goes on without a form: somebody comes back from connecting an account.
+    let is_form = browser.is_own_form(Purpose::Consent, Some(&login), Some(flow), form.get("csrf"))?;
+    if request.is_post() && !is_form || !request.is_post() && !is_allowed {
         return Ok(browser.over());
     }
     let (client, redirect_target) = match browser.still_asked(&asked).await? {
@@ -145,6 +153,16 @@ pub(super) async fn answer_form(browser: &Browser<'_>) -> Result<Response<Payloa
         Err(page) => return Ok(page),
     };
     let authorization = Authorization { client: &client, redirect_target: &redirect_target, asked: &asked };
+    if is_allowed {
+        let page = match request.is_post() {
+            true => None,
+            false => connect_first::page(browser, &authorization, &login).await?,
+        };
+        return match page {
+            Some(page) => Ok(page),
+            None => allow(browser, &authorization, &login, &asked.scope).await,
+        };
+    }
     // What was not asked for cannot be ticked.
     let is_ticked =
         |part: &String| form.fields().any(|(name, _)| name.strip_prefix(SCOPE_FIELD) == Some(&**part));
@@ -164,7 +182,12 @@ pub(super) async fn answer_form(browser: &Browser<'_>) -> Result<Response<Payloa
             .await
             .map_err(|_| Error::logins_not_kept())?;
     }
-    allow(browser, &authorization, &login, &scope).await
+    let asked = AuthorizationRequest { scope, ..asked.clone() };
+    let authorization = Authorization { asked: &asked, ..authorization };
+    match connect_first::page(browser, &authorization, &login).await? {
+        Some(page) => Ok(page),
+        None => allow(browser, &authorization, &login, &asked.scope).await,
+    }
 }
 
 /// Sends the client its code.

@@ -1,17 +1,27 @@
-//! `/oauth`: what somebody let in, and the end of it.
+//! `/oauth`: which accounts somebody has connected, what they let in, and the end of both.
 
 use http::Response;
 
-use super::browser::Browser;
+use super::{
+    accounts::{Account, Stand, service},
+    browser::Browser,
+    connect::not_connected,
+};
 use crate::{
     body::Payload,
     config::Level,
+    credentials::flow::FlowError,
     error::{Error, ErrorKind},
     identity::{
         Principal,
-        login::grants::{ClientGrant, GrantSummary, PageLogin},
+        login::{
+            grants::{ClientGrant, GrantSummary, PageLogin},
+            upstream::UpstreamOwner,
+        },
     },
-    pages::{self, Connections, Done, Moment, Shown, ShownGrant, WayOn, csrf::Purpose},
+    pages::{
+        self, Connections, Done, Moment, Service, Shown, ShownAccount, ShownGrant, WayOn, csrf::Purpose,
+    },
 };
 
 const LOGIN_PAGE: &str = "/oauth/login";
@@ -43,18 +53,26 @@ pub(super) async fn show(browser: &Browser<'_>) -> Result<Response<Payload>, Err
     } else {
         (None, 0)
     };
+    let own_accounts = own_accounts(browser, &login).await?;
+    let accounts_of_others = match others {
+        Some(_) => Some(accounts_of_others(browser, &login).await?),
+        None => None,
+    };
     let sign_out_csrf = browser.csrf_field(Purpose::SignOut, Some(&login), None)?;
     let account = browser.account_name(&login.principal);
     let own: Vec<_> = own.iter().filter_map(Row::shown).collect();
     let others: Option<Vec<_>> = others.as_ref().map(|others| others.iter().filter_map(Row::shown).collect());
+    let own_accounts: Vec<_> = own_accounts.iter().map(AccountRow::shown).collect();
+    let accounts_of_others: Option<Vec<_>> =
+        accounts_of_others.as_ref().map(|rows| rows.iter().map(AccountRow::shown).collect());
     let did = request.asked().ok();
     let view = Connections {
         gateway: browser.gateway(),
         account: Shown::name(&account),
         sign_out_csrf: &sign_out_csrf,
         done: did.as_ref().and_then(|query| query.get("did")).and_then(Done::of),
-        own_accounts: &[],
-        accounts_of_others: None,
+        own_accounts: &own_accounts,
+        accounts_of_others: accounts_of_others.as_deref(),
         own: &own,
         others: others.as_deref(),
         not_shown,
@@ -96,6 +114,37 @@ pub(super) async fn revoke(browser: &Browser<'_>) -> Result<Response<Payload>, E
     browser.lead_to(&format!("{DASHBOARD}?did={}", Done::Revoked.word()))
 }
 
+/// Ends a connection, or forgets a token: `/oauth/disconnect`, `/my/tokens/delete`.
+pub(super) async fn disconnect(browser: &Browser<'_>) -> Result<Response<Payload>, Error> {
+    let request = browser.request;
+    let Some(login) = browser.login().await? else { return browser.lead_to(LOGIN_PAGE) };
+    let form = request.form().ok();
+    let field = |name| form.as_ref().and_then(|form| form.get(name));
+    let (Some(server), Some(account)) = (field("server_id"), field("account")) else {
+        return Ok(not_good(browser));
+    };
+    let object = object(server, account);
+    if !browser.is_own_form(Purpose::Disconnect, Some(&login), Some(&object), field("csrf"))? {
+        return Ok(not_good(browser));
+    }
+    // The field is made for those only who may, and perhaps they may not any more.
+    let Ok(owner) = account.parse::<UpstreamOwner>() else { return Ok(not_good(browser)) };
+    browser.note(&login);
+    if owner != UpstreamOwner::Principal(login.principal.clone()) && !browser.is_admin(&login) {
+        request.note_refusal(ErrorKind::InsufficientScope);
+        return Ok(not_good(browser));
+    }
+    let entry = request.live.entries.get(server);
+    let Some(credentials) = entry.and_then(|entry| entry.credentials.as_ref()) else {
+        return not_connected(browser, None, FlowError::NotAllowed);
+    };
+    credentials.disconnect(&owner).await.map_err(|_| Error::logins_not_kept())?;
+    let log = &request.shared.observer.log;
+    let line = log.line(Level::Info, "An account was disconnected at the dashboard").plain("server", server);
+    line.display("owner", &owner).display("by", &login.principal).send();
+    browser.lead_to(&format!("{DASHBOARD}?did={}", Done::Disconnected.word()))
+}
+
 /// Ends the login at the pages.
 pub(super) async fn sign_out(browser: &mut Browser<'_>) -> Result<Response<Payload>, Error> {
     let request = browser.request;
@@ -113,6 +162,93 @@ pub(super) async fn sign_out(browser: &mut Browser<'_>) -> Result<Response<Paylo
         browser.grants()?.end_page(cookie).await.map_err(|_| Error::logins_not_kept())?;
     }
     browser.lead_to(LOGIN_PAGE)
+}
+
+/// An account, with what its form needs.
+struct AccountRow<'a> {
+    service: Service<'a>,
+    owner: UpstreamOwner,
+    of: String,
+    stand: Stand,
+    scopes: String,
+    /// Where it is connected, if that is for whoever looks.
+    target: Option<String>,
+    csrf: String,
+    is_own: bool,
+}
+
+/// Ids of the page's own, which no row of a table has.
+const IDS: [&str; 5] = ["main", "accounts", "accounts-of-others", "applications", "others"];
+
+impl AccountRow<'_> {
+    fn shown(&self) -> ShownAccount<'_> {
+        let Self { service, owner, of, stand, scopes, target, csrf, is_own } = self;
+        let disconnect = stand.is_there().then_some(&**csrf);
+        let shown = stand.shown(*service, owner, of, scopes, target.clone(), disconnect);
+        let anchor = Some(service.server).filter(|name| *is_own && !IDS.contains(name));
+        ShownAccount { anchor, ..shown }
+    }
+}
+
+/// Those of whoever is signed in.
+async fn own_accounts<'a>(browser: &Browser<'a>, login: &PageLogin) -> Result<Vec<AccountRow<'a>>, Error> {
+    let mut rows = Vec::new();
+    for account in Account::all(browser, login) {
+        let stand = account.stand().await?;
+        rows.push(AccountRow {
+            service: account.service(),
+            of: String::new(),
+            scopes: stand.scopes(),
+            stand,
+            target: Some(account.target()),
+            csrf: disconnect_csrf(browser, login, account.name(), &account.owner)?,
+            owner: account.owner,
+            is_own: true,
+        });
+    }
+    Ok(rows)
+}
+
+/// What others have connected, for those who may see it. Never a value, nor how it ends.
+async fn accounts_of_others<'a>(
+    browser: &Browser<'a>,
+    login: &PageLogin,
+) -> Result<Vec<AccountRow<'a>>, Error> {
+    let request = browser.request;
+    let Some(upstreams) = request.shared.logins.upstream() else { return Ok(Vec::new()) };
+    let kept = upstreams.all(MOST_OF_OTHERS).await.map_err(|_| Error::logins_not_kept())?;
+    let mut rows = Vec::new();
+    for kept in kept {
+        let UpstreamOwner::Principal(principal) = &kept.owner else { continue };
+        let entry = request.live.entries.get(&*kept.server);
+        let Some((entry, credentials)) = entry.and_then(|entry| Some((entry, entry.credentials.as_ref()?)))
+        else {
+            continue;
+        };
+        if *principal == login.principal {
+            continue;
+        }
+        rows.push(AccountRow {
+            service: service(entry, credentials),
+            of: browser.account_name(principal),
+            scopes: String::new(),
+            stand: Stand::of_row(&kept),
+            target: None,
+            csrf: disconnect_csrf(browser, login, &kept.server, &kept.owner)?,
+            owner: kept.owner.clone(),
+            is_own: false,
+        });
+    }
+    Ok(rows)
+}
+
+fn disconnect_csrf(
+    browser: &Browser<'_>,
+    login: &PageLogin,
+    server: &str,
+    owner: &UpstreamOwner,
+) -> Result<String, Error> {
+    browser.csrf_field(Purpose::Disconnect, Some(login), Some(&object(server, &owner.to_string())))
 }
 
 /// Grants of clients, with the forms that revoke them.
@@ -148,7 +284,7 @@ impl Row {
     }
 }
 
-/// What a field is made for: the grant, and whose it is.
+/// What a field is made for: the grant or the server, and whose it is.
 fn object(id: &str, account: &str) -> String {
     format!("{id} {account}")
 }

@@ -3,10 +3,14 @@
 //! Each endpoint answers in a file of its own. What of a request they may look at is [`OauthRequest`]; fields of forms and of
 //! queries are read by [`form`] alone.
 
+mod accounts;
 mod authorize;
 mod browser;
 mod callback;
+mod client_document;
 mod client_proof;
+mod connect;
+mod connect_first;
 mod consent;
 mod dashboard;
 pub mod form;
@@ -44,6 +48,7 @@ pub async fn answer(request: &OauthRequest<'_>, endpoint: OauthEndpoint) -> Resu
             metadata::of_resource(&request.live.config, request.path(), request.query())
         }
         OauthEndpoint::ServerMetadata => metadata::of_server(request),
+        OauthEndpoint::ClientDocument => client_document::answer(request),
         OauthEndpoint::NoMetadata => Err(ErrorKind::NotFound.into()),
         OauthEndpoint::Authorize
         | OauthEndpoint::LogIn
@@ -51,7 +56,14 @@ pub async fn answer(request: &OauthRequest<'_>, endpoint: OauthEndpoint) -> Resu
         | OauthEndpoint::Consent
         | OauthEndpoint::LogOut
         | OauthEndpoint::Dashboard
-        | OauthEndpoint::RevokeGrant => answer_browser(request, endpoint).await,
+        | OauthEndpoint::RevokeGrant
+        | OauthEndpoint::Connect
+        | OauthEndpoint::ConnectElsewhere
+        | OauthEndpoint::Approve
+        | OauthEndpoint::Connected
+        | OauthEndpoint::NotConnected
+        | OauthEndpoint::Disconnect
+        | OauthEndpoint::SetToken => answer_browser(request, endpoint).await,
     }
 }
 
@@ -65,10 +77,17 @@ async fn answer_browser(
         OauthEndpoint::Authorize => authorize::answer(&browser).await,
         OauthEndpoint::LogIn => sign_in::answer(&mut browser).await,
         OauthEndpoint::Callback => callback::answer(&mut browser).await,
-        OauthEndpoint::Consent => consent::answer_form(&browser).await,
+        OauthEndpoint::Consent => consent::answer(&browser).await,
         OauthEndpoint::LogOut => dashboard::sign_out(&mut browser).await,
         OauthEndpoint::Dashboard => dashboard::show(&browser).await,
         OauthEndpoint::RevokeGrant => dashboard::revoke(&browser).await,
+        OauthEndpoint::Connect => connect::answer(&browser).await,
+        OauthEndpoint::ConnectElsewhere => connect::elsewhere(&browser),
+        OauthEndpoint::Approve => connect::decide(&browser).await,
+        OauthEndpoint::Connected => connect::succeeded(&browser).await,
+        OauthEndpoint::NotConnected => Ok(connect::failed(&browser)),
+        OauthEndpoint::Disconnect => dashboard::disconnect(&browser).await,
+        OauthEndpoint::SetToken => connect::set_token(&browser).await,
         _ => Err(ErrorKind::Internal.with_cause("no page is at this endpoint")),
     };
     Ok(answered.unwrap_or_else(|error| browser.failed(error)))
