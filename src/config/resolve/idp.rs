@@ -35,16 +35,34 @@ pub(crate) struct ReadIdp {
     known: Option<IdpConfig>,
     /// Which kind it is, whatever else is wrong with it.
     provider: Option<IdpProvider>,
-    /// `allowedDomains`, if all of it is good, whatever is wrong with the rest.
-    domains: Option<Vec<String>>,
+    /// What can be read of `allowedDomains`, if there is one, whatever is wrong with the rest.
+    domains: Option<Admitting>,
+    /// The same of `allowedOrgs`.
+    orgs: Option<Admitting>,
     /// Whether one is meant, whatever is wrong with it.
     pub(crate) is_there: bool,
-    /// Whether no slip has hidden it, or whom it admits.
+    /// Whether no slip has hidden whether there is one.
     is_clear: bool,
     /// Whether there are pages at which people log in.
     is_on: bool,
     at: Location,
     redirect_at: Option<Location>,
+}
+
+/// A list of those who are let in. An empty one lets in everybody.
+#[derive(Debug, Clone, Default)]
+struct Admitting {
+    /// What of it is good.
+    names: Vec<String>,
+    /// Whether that is all of it.
+    is_whole: bool,
+}
+
+impl Admitting {
+    /// Those who are let in still, if the list says so. What cannot be read lets in nobody.
+    fn left(of: Option<&Self>) -> Option<&[String]> {
+        of.filter(|of| !of.is_whole || !of.names.is_empty()).map(|of| &*of.names)
+    }
 }
 
 impl ReadIdp {
@@ -63,9 +81,9 @@ impl ReadIdp {
         }
     }
 
-    /// The domains of whose people some are let in still, if the file says that, whatever else is wrong with it.
-    pub(super) fn remaining_domains(&self) -> Option<&[String]> {
-        self.domains.as_deref().filter(|domains| !domains.is_empty())
+    /// Whom the file lets in still, if it says that, whatever else is wrong with it: people of these domains, and of these organizations.
+    pub(super) fn remaining_admitted(&self) -> [Option<Vec<String>>; 2] {
+        [&self.domains, &self.orgs].map(|list| Admitting::left(list.as_ref()).map(<[_]>::to_vec))
     }
 
     /// Whether people are meant to log in by it.
@@ -83,7 +101,12 @@ impl ReadIdp {
 pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_on: bool) -> ReadIdp {
     let mut flat: Vec<_> = GOOGLE_KEYS.into_iter().filter(|name| auth.has(name)).collect();
     let has_idp = auth.has("idp");
-    let allowed_domains = domains(cx, auth);
+    let domains = auth.has("allowedDomains").then(|| domains(cx, auth));
+    let lets_in_anybody = match &domains {
+        Some(domains) => domains.is_whole && domains.names.is_empty(),
+        // Perhaps it is there by another name.
+        None => !auth.has_unknown(),
+    };
     if !auth.has(GOOGLE_KEYS[0]) {
         for name in flat.drain(..).filter(|_| !has_idp) {
             cx.notice(&auth.key(name), "has no effect without `googleClientId`; add that, or remove it");
@@ -94,8 +117,8 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_on: bool) -> Read
     let at = auth.key(if has_idp { "idp" } else { flat.first().copied().unwrap_or("idp") });
     let mut read = ReadIdp {
         is_there,
-        is_clear: (has_idp || !auth.has_unknown()) && allowed_domains.is_some(),
-        domains: allowed_domains.clone(),
+        is_clear: has_idp || !auth.has_unknown(),
+        domains,
         is_on,
         at: at.clone(),
         ..ReadIdp::default()
@@ -124,7 +147,7 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_on: bool) -> Read
     let assigns = auth.get("assign").and_then(|node| node.elements()).is_some_and(|all| !all.is_empty());
     let has_orgs = found.as_ref().is_none_or(|idp| !idp.allowed_orgs.is_empty());
     // What cannot be read is what is reported.
-    if !has_orgs && !assigns && allowed_domains.as_ref().is_some_and(Vec::is_empty) {
+    if !has_orgs && !assigns && lets_in_anybody {
         if auth.has("allowedDomains") {
             let message = "is empty, so that everybody is let in who has an account there; name a domain, or write `allowedOrgs` or `assign`";
             cx.error(&auth.key("allowedDomains"), message);
@@ -134,8 +157,8 @@ pub(super) fn read(cx: &mut Context<'_>, auth: &Fields<'_>, is_on: bool) -> Read
             cx.error(&at, message);
         }
     }
-    let admits = allowed_domains.unwrap_or_default();
-    read.known = found.map(|idp| IdpConfig { allowed_domains: admits, ..idp });
+    let allowed_domains = read.domains.as_ref().map_or(Vec::new(), |domains| domains.names.clone());
+    read.known = found.map(|idp| IdpConfig { allowed_domains, ..idp });
     read
 }
 
@@ -215,7 +238,8 @@ fn object(cx: &mut Context<'_>, node: &Node<'_>, read: &mut ReadIdp) -> Option<I
         _ => None,
     };
     let scopes = scopes(cx, &fields);
-    let allowed_orgs = crate::config::resolve::callers::words(cx, &fields, "allowedOrgs").unwrap_or_default();
+    read.orgs = fields.has("allowedOrgs").then(|| orgs(cx, &fields));
+    let allowed_orgs = read.orgs.as_ref().map_or(Vec::new(), |orgs| orgs.names.clone());
     let recheck = fields.duration(cx, "recheck");
     if let (Some(text), Some(IdpProvider::Google | IdpProvider::Github | IdpProvider::Azure)) =
         (&written, provider)
@@ -296,26 +320,42 @@ fn google_keys(
     (client_secret, redirect_uri)
 }
 
-/// `allowedDomains`; `None` if it is no list of domains.
-fn domains(cx: &mut Context<'_>, auth: &Fields<'_>) -> Option<Vec<String>> {
-    let mut domains = Vec::new();
-    let mut is_clear = auth.has("allowedDomains") || !auth.has_unknown();
-    let texts = auth.texts(cx, "allowedDomains")?;
-    for text in texts {
+/// `allowedDomains`
+fn domains(cx: &mut Context<'_>, auth: &Fields<'_>) -> Admitting {
+    admitting(cx, auth, "allowedDomains", |cx, text| {
         let is_domain = !text.value.is_empty()
             && !text.value.contains(|c: char| c.is_whitespace() || c.is_control() || c == '@' || c == '*');
         match is_domain {
-            true => domains.push(text.value.to_ascii_lowercase()),
-            false => {
-                is_clear = false;
-                cx.error(
-                    &text.at,
-                    "is no domain; write what is behind the `@`, all of it, as in \"company.com\"",
-                );
-            }
+            true => Some(text.value.to_ascii_lowercase()),
+            false => cx.refuse(
+                &text.at,
+                "is no domain; write what is behind the `@`, all of it, as in \"company.com\"",
+            ),
         }
-    }
-    is_clear.then_some(domains)
+    })
+}
+
+/// `allowedOrgs`
+fn orgs(cx: &mut Context<'_>, idp: &Fields<'_>) -> Admitting {
+    admitting(cx, idp, "allowedOrgs", |cx, text| match text.value.trim().is_empty() {
+        true => cx.refuse(&text.at, "is empty; write a word, or remove it"),
+        false => Some(text.value),
+    })
+}
+
+/// What can be read of such a list that is there.
+fn admitting(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    name: &str,
+    mut read: impl FnMut(&mut Context<'_>, ReadText) -> Option<String>,
+) -> Admitting {
+    let mut names = Vec::new();
+    let is_whole = cx.whole(|cx| {
+        names.extend(fields.texts(cx, name)?.into_iter().filter_map(|text| read(cx, text)));
+        Some(())
+    });
+    Admitting { names, is_whole: is_whole.is_some() }
 }
 
 fn scopes(cx: &mut Context<'_>, fields: &Fields<'_>) -> Vec<String> {

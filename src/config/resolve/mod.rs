@@ -101,7 +101,7 @@ fn snapshot(
             assignments: auth.issuers.are_assignments_clear.then(|| auth.issuers.assignments.clone()),
             clients: auth.oauth.remaining_clients().map(<[_]>::to_vec),
             idp: auth.idp.remaining(),
-            domains: auth.idp.remaining_domains().map(<[_]>::to_vec),
+            admitted: auth.idp.remaining_admitted(),
             id_jag: auth.oauth.remaining_id_jag().map(<[_]>::to_vec),
             admin_sees_all: auth.may_admin_see_all,
             schemes: auth.may_schemes,

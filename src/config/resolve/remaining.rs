@@ -29,10 +29,11 @@ pub struct Remaining {
     pub assignments: Option<Vec<Assignment>>,
     /// Every client of which the entry is known; `None` if that cannot be known.
     pub clients: Option<Vec<OauthClient>>,
-    /// The identity provider, if there is one; `None` if that, or whom it admits, cannot be known.
+    /// The identity provider, if there is one; `None` if that cannot be known, or what is said of it.
     pub idp: Option<Option<Arc<IdpConfig>>>,
-    /// Its `allowedDomains`, which stand beside it; `None` if that cannot be known, or there are none.
-    pub domains: Option<Vec<String>>,
+    /// What can be read of its `allowedDomains`, and of its `allowedOrgs`, whatever is wrong with the rest: nobody else is let in. `None`
+    /// if there is no such list, or an empty one.
+    pub admitted: [Option<Vec<String>>; 2],
     /// Every pair of `idJag` that is known; `None` if that cannot be known.
     pub id_jag: Option<Vec<(Arc<str>, Arc<str>)>>,
     /// Whether the role `admin` passes the rules of servers, unless it is certain that it does not.
@@ -153,16 +154,11 @@ impl Remaining {
             Some(known) => old.clients.iter().filter_map(|old| client(old, known)).collect(),
             None => old.clients.clone(),
         };
-        let idp = match (&old.idp, &self.idp) {
-            (Some(old), Some(new)) => new.as_ref().and_then(|new| idp(old, new)),
-            (Some(old), None) => match &self.domains {
-                Some(domains) => {
-                    idp(old, &IdpConfig { allowed_domains: domains.clone(), ..IdpConfig::clone(old) })
-                }
-                None => Some(Arc::clone(old)),
-            },
-            (None, _) => None,
-        };
+        let idp = old.idp.as_ref().and_then(|old| match &self.idp {
+            Some(new) => idp(old, new.as_ref()?),
+            None => Some(Arc::clone(old)),
+        });
+        let idp = idp.and_then(|idp| self.admitting(idp));
         let id_jag = match &self.id_jag {
             Some(known) => common(&old.id_jag, known),
             None => old.id_jag.clone(),
@@ -171,6 +167,21 @@ impl Remaining {
             true => Arc::clone(old),
             false => Arc::new(OauthConfig { clients, idp, id_jag, ..(**old).clone() }),
         }
+    }
+
+    /// The provider, of which nobody is let in whom the lists do not let in, as far as they can be read.
+    fn admitting(&self, idp: Arc<IdpConfig>) -> Option<Arc<IdpConfig>> {
+        let left = |old: &[String], list: &Option<Vec<String>>| match list {
+            None => Some(old.to_vec()),
+            Some(list) if old.is_empty() => Some(list.clone()).filter(|left| !left.is_empty()),
+            Some(list) => Some(common(old, list)).filter(|left| !left.is_empty()),
+        };
+        let [domains, orgs] = &self.admitted;
+        let allowed_domains = left(&idp.allowed_domains, domains)?;
+        let allowed_orgs = left(&idp.allowed_orgs, orgs)?;
+        let is_same = allowed_domains == idp.allowed_domains && allowed_orgs == idp.allowed_orgs;
+        let narrowed = || Arc::new(IdpConfig { allowed_domains, allowed_orgs, ..IdpConfig::clone(&idp) });
+        Some(if is_same { Arc::clone(&idp) } else { narrowed() })
     }
 
     /// Entries add up, so one that is gone stays, and gives nothing: without it, its limits would be gone, too.

@@ -144,7 +144,7 @@ fn a_provider_is_nothing_without_the_pages_and_has_no_name_of_an_issuer() {
 }
 
 #[test]
-fn what_a_refused_file_takes_from_people_is_taken_and_a_slip_takes_nothing() {
+fn what_a_refused_file_takes_from_people_is_taken_whatever_else_is_wrong_with_it() {
     let keys = |more: &str, domains: &str| {
         format!(
             r#""idp": {{"provider": "google", {SECRET}{more}}}, "allowedDomains": [{domains}], "users": {{}}"#
@@ -168,9 +168,12 @@ fn what_a_refused_file_takes_from_people_is_taken_and_a_slip_takes_nothing() {
     );
     assert_eq!(
         left(&keys("", r#""a.example", "@b.example""#)),
-        Some(both.clone()),
-        "a slip in the list itself"
+        Some(vec!["a.example".to_owned()]),
+        "what cannot be read lets in nobody"
     );
+    assert_eq!(left(&keys("", r#""a.example", 7, {"$env": "NONE"}"#)), Some(vec!["a.example".to_owned()]));
+    let no_list = keys("", "").replace(r#""allowedDomains": []"#, r#""allowedDomains": "b.example""#);
+    assert_eq!(left(&no_list), None, "it is no list");
     assert_eq!(left(&keys(r#", "recheck": "soon""#, "")), Some(both.clone()), "nobody means everybody");
     assert_eq!(left(r#""users": {}"#), None);
     assert_eq!(
@@ -178,4 +181,45 @@ fn what_a_refused_file_takes_from_people_is_taken_and_a_slip_takes_nothing() {
         None,
         "another client"
     );
+    assert_eq!(
+        left(&keys("", r#""a.example", "@b.example""#).replace("gate\"", "other\"")),
+        None,
+        "another client, whatever is wrong with the list"
+    );
+}
+
+#[test]
+fn an_organization_that_a_refused_file_takes_out_is_out_whatever_else_is_wrong_with_it() {
+    let keys = |more: &str, orgs: &str| {
+        format!(r#""idp": {{"provider": "github", {SECRET}, "allowedOrgs": {orgs}{more}}}, "users": {{}}"#)
+    };
+    let in_force = good(with_auth(&keys("", r#"["a", "b"]"#)));
+    let left = |keys: &str| {
+        let loaded = with_auth(&format!(r#"{keys}, "tokenTtl": "never""#));
+        let left = loaded.remaining.expect("known").restrict(&in_force);
+        left.oauth.expect("oauth").idp.as_ref().map(|idp| idp.allowed_orgs.join(" "))
+    };
+    let slip = r#", "recheck": "soon""#;
+    for (more, orgs, wanted) in [
+        ("", r#"["a", "b", "c"]"#, Some("a b")),
+        ("", r#"["b"]"#, Some("b")),
+        (slip, r#"["b"]"#, Some("b")),
+        (slip, r#"["a", "b"]"#, Some("a b")),
+        (slip, r#"["c"]"#, None),
+        (slip, "[]", Some("a b")),
+        ("", r#"["a", ""]"#, Some("a")),
+        ("", r#"["a", 7]"#, Some("a")),
+        (slip, r#"["a", {"$env": "NONE"}]"#, Some("a")),
+        ("", r#"{"a": true}"#, None),
+        (r#", "provider": "gitbub""#, r#"["a"]"#, Some("a")),
+    ] {
+        assert_eq!(left(&keys(more, orgs)).as_deref(), wanted, "{more} {orgs}");
+    }
+    // One that was not there before lets in nobody else.
+    let everybody =
+        r#""idp": {"provider": "github", "clientId": "gate"}, "allowedDomains": ["a.example"], "users": {}"#;
+    let in_force = good(with_auth(everybody));
+    let limited = with_auth(&everybody.replace(r#""gate""#, r#""gate", "allowedOrgs": ["a", 7]"#));
+    let left = limited.remaining.expect("known").restrict(&in_force).oauth.expect("oauth");
+    assert_eq!(left.idp.as_ref().expect("left").allowed_orgs, ["a"]);
 }
