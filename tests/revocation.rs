@@ -28,8 +28,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use test_support::{
-    harness::{DEV, soon},
+    browser::{Browser, PLAIN, form},
+    harness::{DEV, pause, soon},
+    idp::TestIdp,
     issuer::{TestIssuer, claims},
     numbered::{
         PACE, becomes, connect, count_events, from_env, percentile, raise_file_limit, server, status, stream,
@@ -58,9 +61,13 @@ enum Way {
     Issuer,
     /// What gave it a role for what its token says.
     Assign,
+    /// The identity provider at which its user logged in is taken out.
+    Idp,
+    /// It is a program that has tokens for itself, and is taken out.
+    Client,
 }
 
-const WAYS: [Way; 9] = [
+const WAYS: [Way; 11] = [
     Way::Logout,
     Way::Replay,
     Way::Disabled,
@@ -70,7 +77,15 @@ const WAYS: [Way; 9] = [
     Way::TokenRevoke,
     Way::Issuer,
     Way::Assign,
+    Way::Idp,
+    Way::Client,
 ];
+
+/// A program that asks for tokens of others, and where it is answered.
+const PROGRAM: (&str, &str) = ("program", "https://app.example/callback");
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+/// Its SHA-256.
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 /// The caller that loses its right in a round.
 fn name(round: usize) -> String {
@@ -100,7 +115,52 @@ fn jwt(issuer: &TestIssuer, of: &str, name: &str) -> String {
     issuer.sign(json!({ "typ": "at+jwt" }), &says)
 }
 
-fn config(server: SocketAddr, rounds: usize, issuer: &TestIssuer) -> Value {
+/// The identity provider, with whom it lets in.
+fn add_idp(auth: &mut Value, idp: &TestIdp) {
+    auth["idp"] = idp.config();
+    auth["allowedDomains"] = json!(["corp.example"]);
+}
+
+/// What a program gets that somebody lets in who logs in at the identity provider.
+async fn let_in(addr: SocketAddr, idp: &TestIdp) -> String {
+    let mut browser = Browser::plain(addr, PLAIN);
+    let (id, redirect) = PROGRAM;
+    let target = format!(
+        "/authorize?response_type=code&client_id={id}&redirect_uri={redirect}&code_challenge={CHALLENGE}\
+         &code_challenge_method=S256&state=x&scope=mcp"
+    );
+    // The provider may have been added a moment ago.
+    let page = soon("a page that leads to the provider", async {
+        loop {
+            let page = browser.get(&target).await;
+            if page.body.contains("name=\"idp\"") {
+                return page;
+            }
+            pause().await;
+        }
+    })
+    .await;
+    let (csrf, flow) = (page.hidden("csrf"), page.hidden("flow"));
+    let form = [("csrf", &*csrf), ("flow", &*flow), ("idp", "continue")];
+    let to = browser.submit("/oauth/login", &form).await;
+    let page = browser.get(&idp.sends_back(&to.leads_to().unwrap()).await).await;
+    let (csrf, flow) = (page.hidden("csrf"), page.hidden("flow"));
+    let form = [("csrf", &*csrf), ("flow", &flow), ("answer", "approve"), ("scope:mcp", "on")];
+    let code = browser.submit("/oauth/consent", &form).await.answer("code").unwrap();
+    let shown = [("code", &*code), ("redirect_uri", redirect), ("code_verifier", VERIFIER)];
+    access(addr, &[&[("grant_type", "authorization_code"), ("client_id", id)], &shown[..]].concat()).await
+}
+
+/// The access token that comes of this.
+async fn access(addr: SocketAddr, fields: &[(&str, &str)]) -> String {
+    let mut client = connect(addr).await;
+    client.send(form("/token", "", fields)).await;
+    let (status, _, body) = client.response().await;
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str::<Value>(&body).unwrap()["access_token"].as_str().unwrap().to_owned()
+}
+
+fn config(server: SocketAddr, rounds: usize, issuer: &TestIssuer, idp: &TestIdp) -> Value {
     let user = json!({ "passwordHash": CHEAP_HASHES[0], "roles": ["reader"] });
     let (mut users, mut tokens) = (json!({}), json!({ "dev": DEV }));
     for n in 0..OTHERS {
@@ -108,6 +168,8 @@ fn config(server: SocketAddr, rounds: usize, issuer: &TestIssuer) -> Value {
         tokens[other(n)] = json!({ "value": token_of(&other(n)), "roles": ["reader"] });
     }
     let mut issuers = json!({ "people": issuer_of(issuer, "people") });
+    let (id, redirect) = PROGRAM;
+    let mut clients = json!({ id: { "redirectUris": [redirect] } });
     let mut assign = vec![json!({ "if": { "claim": "all", "has": "reader" }, "roles": ["reader"] })];
     for round in 0..rounds {
         match WAYS[round % WAYS.len()] {
@@ -119,13 +181,24 @@ fn config(server: SocketAddr, rounds: usize, issuer: &TestIssuer) -> Value {
             Way::TokenRevoke => {
                 tokens[name(round)] = json!({ "value": token_of(&name(round)), "roles": ["reader"] });
             }
+            Way::Idp => {}
+            Way::Client => {
+                let secret = hex::encode(Sha256::digest(token_of(&name(round))));
+                clients[name(round)] = json!({
+                    "secretSha256": secret, "grants": ["client_credentials"], "roles": ["reader"],
+                });
+            }
             _ => users[name(round)] = user.clone(),
         }
     }
-    json!({
+    let mut config = json!({
         "proxy": {
             "workers": 2,
+            "baseUrl": PLAIN,
             "auth": {
+                "kind": "oauth",
+                "storage": "memory",
+                "clients": clients,
                 "tokens": tokens,
                 "users": users,
                 "sessions": { "reuseGrace": "0s" },
@@ -134,7 +207,9 @@ fn config(server: SocketAddr, rounds: usize, issuer: &TestIssuer) -> Value {
             },
         },
         "mcpServers": { "db": { "url": format!("http://{server}/mcp"), "roles": ["reader"] } },
-    })
+    });
+    add_idp(&mut config["proxy"]["auth"], idp);
+    config
 }
 
 /// Takes the right of `name` away, and says from which moment on it has none. That is before the first byte of the change, where
@@ -166,6 +241,10 @@ async fn revoke(gate: &Process, config: &mut Value, way: Way, name: &str, tokens
             assert!(output.status.success(), "{output:?}");
             return began;
         }
+        Way::Idp => {
+            auth.as_object_mut().unwrap().retain(|key, _| !["idp", "allowedDomains"].contains(&&**key))
+        }
+        Way::Client => drop(auth["clients"].as_object_mut().unwrap().remove(name)),
         Way::Issuer => drop(auth["issuers"].as_object_mut().unwrap().remove(name)),
         Way::Assign => auth["assign"].as_array_mut().unwrap().retain(|entry| entry["if"]["has"] != name),
         Way::Disabled => auth["users"][name]["disabled"] = json!(true),
@@ -197,8 +276,8 @@ async fn whoever_loses_a_right_loses_it_at_once_and_nobody_else_loses_a_byte() {
     let streams = from_env("SLUICEGATE_STREAMS", 40);
     raise_file_limit();
     let server = server().await;
-    let issuer = TestIssuer::start().await;
-    let mut config = config(server, rounds, &issuer);
+    let (issuer, idp) = (TestIssuer::start().await, TestIdp::start().await);
+    let mut config = config(server, rounds, &issuer, &idp);
     let gate = Process::start(config.clone()).await;
     let addr = gate.addr;
 
@@ -224,10 +303,26 @@ async fn whoever_loses_a_right_loses_it_at_once_and_nobody_else_loses_a_byte() {
     let mut kept = connect(addr).await;
     for round in 0..rounds {
         let (way, name) = (WAYS[round % WAYS.len()], name(round));
+        let alone = |session| Tokens { session, refresh: String::new() };
         let tokens = match way {
-            Way::TokenRevoke => Tokens { session: token_of(&name), refresh: String::new() },
-            Way::Issuer => Tokens { session: jwt(&issuer, &name, &name), refresh: String::new() },
-            Way::Assign => Tokens { session: jwt(&issuer, "people", &name), refresh: String::new() },
+            Way::Idp => {
+                let auth = &mut config["proxy"]["auth"];
+                if auth.get("idp").is_none() {
+                    add_idp(auth, &idp);
+                    save(&gate.path, &text(config.clone()));
+                }
+                let says = json!({ "email": "a@corp.example", "email_verified": true, "all": "reader" });
+                idp.knows(&name, says);
+                idp.at_browser(&name);
+                alone(let_in(addr, &idp).await)
+            }
+            Way::Client => {
+                let proof = [("client_id", &*name), ("client_secret", &token_of(&name))];
+                alone(access(addr, &[&[("grant_type", "client_credentials")], &proof[..]].concat()).await)
+            }
+            Way::TokenRevoke => alone(token_of(&name)),
+            Way::Issuer => alone(jwt(&issuer, &name, &name)),
+            Way::Assign => alone(jwt(&issuer, "people", &name)),
             _ => log_in(&mut connect(addr).await, &name).await,
         };
         let (tell, mut told) = mpsc::channel(STREAMS_OF_ONE);
