@@ -131,6 +131,11 @@ impl Assignment {
                 && leaves_tags != Some(false)
     }
 
+    /// Whether it limits those who meet its condition.
+    pub fn limits_somebody(&self) -> bool {
+        self.limits != CallerLimits::ALL
+    }
+
     /// Whether whoever meets it may log in by the identity provider, where nothing else says who may.
     pub fn admits(&self) -> bool {
         self.gives() && self.condition.singles_out()

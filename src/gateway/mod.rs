@@ -430,7 +430,8 @@ impl Gateway {
         }
     }
 
-    /// Cuts what is left, and ends processes: those that are still there after `grace`, or once `hurry` resolves, are killed.
+    /// Cuts what is left, and ends processes: those that are still there after `grace`, or once `hurry` resolves, are killed. So long,
+    /// an answer of the identity provider is waited for.
     pub async fn stop(&self, grace: Duration, hurry: impl Future<Output = ()>) {
         self.stop_accepting.cancel();
         // Requests of all workers first: if a session or a process ended before, what waits for it on another worker would take
@@ -449,6 +450,7 @@ impl Gateway {
         let ended = async {
             let _ = tokio::time::timeout(CUT_GRACE, self.drained()).await;
             childless(&children).await;
+            self.shared.rechecks.done().await;
         };
         tokio::select! {
             () = ended => {}

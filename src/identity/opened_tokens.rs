@@ -26,7 +26,7 @@ pub struct OpenedTokens {
     config: u64,
     sealers: Option<Arc<TokenSealers>>,
     /// How often what is known of people of the identity provider had changed.
-    account_changes: u64,
+    login_changes: u64,
     younger: Generation,
     older: Generation,
 }
@@ -71,10 +71,10 @@ impl OpenedTokens {
     }
 
     /// The same for what is known of people of the identity provider, which is as it was after so many changes.
-    pub fn hold_for_accounts(&mut self, changes: u64) {
-        if self.account_changes != changes {
+    pub fn hold_for_logins(&mut self, changes: u64) {
+        if self.login_changes != changes {
             (self.younger, self.older) = Default::default();
-            self.account_changes = changes;
+            self.login_changes = changes;
         }
     }
 
@@ -167,11 +167,11 @@ mod tests {
     #[test]
     fn what_is_said_of_people_holds_until_something_else_is_said() {
         let (mut opened, digest) = (OpenedTokens::default(), TokenDigest::of(b"a"));
-        opened.hold_for_accounts(0);
+        opened.hold_for_logins(0);
         opened.insert(digest, token());
-        opened.hold_for_accounts(0);
+        opened.hold_for_logins(0);
         assert!(opened.find(&digest, at(500)).is_some());
-        opened.hold_for_accounts(1);
+        opened.hold_for_logins(1);
         assert!(opened.find(&digest, at(500)).is_none());
     }
 

@@ -65,8 +65,8 @@ pub struct AuthorizationRequest {
 /// What somebody waits with who logs in at the identity provider. It goes there and comes back, as `state`, and is good for nobody but
 /// the browser that it was made for.
 ///
-/// The code that comes back with it is good once, as the provider holds it to; and one request of a client brings one code of the
-/// gateway, however often somebody logs in for it.
+/// One code comes back with it, good or not; and one request of a client brings one code of the gateway, however often somebody logs in
+/// for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdpFlow {
     /// When somebody went there, in seconds since 1970.
@@ -110,6 +110,13 @@ impl Awaiting {
             Self::Program(asked) => Some(asked),
             Self::Nothing | Self::Page(_) => None,
         }
+    }
+}
+
+impl IdpFlow {
+    /// From then on it is good for nothing.
+    pub fn ends(&self) -> SystemTime {
+        UNIX_EPOCH.checked_add(Duration::from_secs(self.made)).map_or(UNIX_EPOCH, |made| made + IDP_GOOD)
     }
 }
 

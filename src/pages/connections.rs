@@ -60,6 +60,13 @@ pub struct ShownGrant<'a> {
     pub ends: Moment,
 }
 
+impl ShownGrant<'_> {
+    /// Whose it is, as the config and the log name them.
+    fn principal(&self) -> Shown<'_> {
+        Shown::text(&self.owner)
+    }
+}
+
 /// An account at a server, as far as anybody sees it.
 #[derive(Debug, Clone)]
 pub struct ShownAccount<'a> {

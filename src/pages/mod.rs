@@ -23,7 +23,7 @@ pub use self::{
     consent::{Consent, Identified, RedirectTarget, SCOPE_FIELD, ScopeChoice, ScopeMeaning, consent},
     page::{Form, Page},
     passing_on::{Outcome, PassingOn, passing_on},
-    shown::{Moment, Shown},
+    shown::{Moment, Shown, name_by},
     sign_in::{Asks, NotSignedIn, SignIn, sign_in},
     to_idp::{ToIdp, to_idp},
     trouble::{Trouble, WayOn, trouble},

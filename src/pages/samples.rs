@@ -134,7 +134,11 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
     let grant = |client, account, redirect_target, scope, resource, last_used| ShownGrant {
         id: "a1b2",
         csrf: "csrf",
-        owner: String::new(),
+        owner: match account {
+            "alice" => "user:alice".into(),
+            "the token ci" => "token:ci".into(),
+            _ => "idp:google:110169484474386276334".into(),
+        },
         account: Shown::name(account),
         client: Shown::name(client),
         redirect_target: Shown::text(redirect_target),
@@ -156,7 +160,7 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         ),
     ];
     let others = [
-        grant("Cursor", "bob", "cursor:", "mcp", everything, Moment(at(0, 3))),
+        grant("Cursor", "bob@corp.example (Google)", "cursor:", "mcp", everything, Moment(at(0, 3))),
         grant(
             "nightly \u{202e}report",
             "the token ci",

@@ -18,6 +18,17 @@ const LONGEST_NAME: usize = 80;
 /// Characters of anything else. A host name has at most 253, and is never cut: what counts is its end.
 const LONGEST: usize = 512;
 
+/// The name that somebody has at an identity provider, with the provider behind it: they have chosen it, and are not to be taken for a user
+/// of the config. It is short enough that it is not [`Shown`] without the provider.
+pub fn name_by(name: &str, provider: &str) -> String {
+    let by = format!(" ({provider})");
+    let most = LONGEST_NAME.saturating_sub(by.chars().count()).max(LONGEST_NAME / 2);
+    match name.char_indices().nth(most) {
+        Some(_) => name.chars().take(most - 1).chain(['…']).chain(by.chars()).collect(),
+        None => name.to_owned() + &by,
+    }
+}
+
 impl<'a> Shown<'a> {
     /// How somebody or something is called.
     pub fn name(text: &'a str) -> Self {
@@ -120,6 +131,20 @@ mod tests {
         let host = "a.".repeat(126) + "x";
         assert_eq!(Shown::text(&host).to_string(), host);
         assert_eq!(Shown::text(&"x".repeat(1 << 20)).to_string().chars().count(), LONGEST + 1);
+    }
+
+    #[test]
+    fn who_is_of_the_identity_provider_is_marked_as_that_however_they_are_called() {
+        let long = "a".repeat(500);
+        for (name, by, wanted) in [
+            ("alice@corp.example", "Google", "alice@corp.example (Google)"),
+            ("user:root", "Google", "user:root (Google)"),
+            ("root\u{202e}", "Google", "root⟨U+202E⟩ (Google)"),
+            (&long, "Google", &*format!("{}… (Google)", "a".repeat(70))),
+            (&long, &long, &format!("{}… ({}…", "a".repeat(39), "a".repeat(38))),
+        ] {
+            assert_eq!(Shown::name(&name_by(name, by)).to_string(), wanted);
+        }
     }
 
     #[test]

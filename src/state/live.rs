@@ -400,7 +400,7 @@ impl Live {
     }
 
     /// Ends the logins of users and tokens that the config does not have, or with another secret, and what was allowed to clients by
-    /// them, or to a client of an earlier config.
+    /// them, or to a client of an earlier config. What else the config takes tokens from is kept from then on.
     pub fn keep_logins(&self) {
         self.keep_logins_but(&HashSet::new());
     }
@@ -413,6 +413,7 @@ impl Live {
                     && self.has_principal(principal, fingerprint)
                     && !client.is_some_and(|client| self.takes_away(client))
             });
+            self.keep_sources(grants);
         }
     }
 
@@ -431,7 +432,7 @@ impl Live {
     pub fn has_principal(&self, principal: &Principal, fingerprint: Fingerprint) -> bool {
         match principal {
             Principal::User(_) | Principal::Token(_) => self.slot_of_login(principal, fingerprint).is_some(),
-            Principal::Idp(_) => self.person(principal, fingerprint).is_some(),
+            Principal::Idp(_) => self.has_person(principal, fingerprint),
             Principal::Nobody | Principal::Tenant(_) | Principal::Client(_) | Principal::Foreign(_) => false,
         }
     }

@@ -4,6 +4,9 @@
 //! processes of one store, one asks. That is a task of the worker, which goes on when whoever waited has left: a provider gives another
 //! refresh token each time, and the one that was used is worth nothing any more.
 //!
+//! It is also asked where a limit of `assign` hangs on a claim of which it was not kept what the provider says, since no entry asked about
+//! it. Until it is known, such a limit must not be lost: nothing that somebody has opens anything.
+//!
 //! A no ends all that somebody has. Where there is no answer, they are who they were for a day: the provider being down must not lock
 //! out everybody at once, and must not let them in for ever. After that day nobody is revoked either, since nobody has said no: they
 //! are told to come again.
@@ -21,15 +24,21 @@ use crate::{
     identity::{
         Principal,
         idp::{Idp, IdpError, KeptClaims},
-        login::account::{Account, Claimed, KeptAccount},
+        login::{
+            account::{Account, Claimed, KeptAccount},
+            grants::Grants,
+        },
     },
-    secret::Secret,
 };
 
 /// How long somebody is who they were although the provider does not answer.
 pub const GRACE: Duration = Duration::from_secs(24 * 3600);
 /// How long is waited for the answer. It may come later all the same.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What the log says of somebody who is [`Rechecked::Unanswered`].
+pub const NOT_ANSWERED: &str =
+    "the identity provider has not answered for a day, or not yet what a limit of `assign` asks about";
 
 /// How it stands with somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +47,7 @@ pub enum Rechecked {
     Known,
     /// Nothing is known of them, or not any more.
     Gone,
-    /// The provider has not answered for too long.
+    /// The provider has not answered for too long, or not yet what a limit asks about.
     Unanswered,
 }
 
@@ -47,7 +56,9 @@ pub async fn recheck(shared: &Arc<GatewayState>, live: &Arc<Live>, principal: &P
     let Some((idp, account)) = live.idp().zip(live.account(principal)) else { return Rechecked::Gone };
     let recheck = idp.config().recheck;
     let now = live.clock.now();
-    if !account.is_due(recheck, now) {
+    let is_due =
+        |account: &Account, recheck| account.is_due(recheck, now) || !account.knows(live.limiting_claims());
+    if !is_due(&account, recheck) {
         return Rechecked::Known;
     }
     let mut done = begin(shared, live, idp, principal);
@@ -55,7 +66,7 @@ pub async fn recheck(shared: &Arc<GatewayState>, live: &Arc<Live>, principal: &P
     let _ = tokio::time::timeout(PATIENCE, async { while done.changed().await.is_ok() {} }).await;
     match live.account(principal) {
         None => Rechecked::Gone,
-        Some(account) if !account.is_due(recheck + GRACE, now) => Rechecked::Known,
+        Some(account) if !is_due(&account, recheck + GRACE) => Rechecked::Known,
         Some(_) => Rechecked::Unanswered,
     }
 }
@@ -75,7 +86,8 @@ fn begin(
     running.insert(principal.clone(), done.clone());
     let turn = Turn { shared: Arc::clone(shared), principal: principal.clone(), _ends: ends };
     let (idp, now) = (idp.clone(), live.clock.now());
-    spawn_local(async move { turn.ask(&idp, now).await });
+    let claims = live.limiting_claims().map(str::to_owned).collect();
+    spawn_local(async move { turn.ask(&idp, claims, now).await });
     done
 }
 
@@ -93,22 +105,18 @@ impl Drop for Turn {
 }
 
 impl Turn {
-    async fn ask(&self, idp: &Idp, now: SystemTime) {
+    async fn ask(&self, idp: &Idp, claims: Vec<String>, now: SystemTime) {
         let Some(grants) = self.shared.logins.grants() else { return };
-        let kept = match grants.claim_recheck(&self.principal, idp.config().recheck, now).await {
+        let recheck = idp.config().recheck;
+        let kept = match grants.claim_recheck(&self.principal, recheck, claims, now).await {
             Ok(Claimed::Due(kept)) => kept,
             // Another gateway of the store is at it, or has done it a moment ago.
             Ok(Claimed::Gone | Claimed::Fresh | Claimed::Asked) | Err(_) => return,
         };
-        let mut keep = kept.keep.clone();
-        let answered = self.answer(idp, &kept.account, &mut keep, now).await;
-        let account = match &answered {
-            Ok(account) => KeptAccount::new(account.clone(), keep),
-            // It may have given another one all the same, and takes the one before for a stolen one.
-            Err(_) => KeptAccount { keep, ..kept.clone() },
-        };
-        let is_meant = !matches!(answered, Err(IdpError::Refused(_)));
-        if is_meant && grants.renew_account(account, kept.asked).await.is_err() {
+        let answered = self.answer(grants, idp, &kept, now).await;
+        if let Ok(account) = &answered
+            && grants.renew_account(account.clone(), kept.asked).await.is_err()
+        {
             self.log(Level::Warn, "What the identity provider says of somebody cannot be kept", None);
         }
         match answered {
@@ -134,32 +142,39 @@ impl Turn {
         }
     }
 
-    /// What the provider says now, if the config in force still admits them by it.
+    /// What the provider says now, if the config in force still admits them by it. What it is to be asked by the next time is written
+    /// before anything else is asked, and whatever comes of that.
     async fn answer(
         &self,
+        grants: &Grants,
         idp: &Idp,
-        before: &Account,
-        keep: &mut Option<Secret>,
+        kept: &KeptAccount,
         now: SystemTime,
-    ) -> Result<Account, IdpError> {
-        let keep = keep.as_mut();
+    ) -> Result<KeptAccount, IdpError> {
+        let keep = kept.keep.as_ref();
         let keep = keep.ok_or(IdpError::Refused("it gave nothing by which it can be asked again"))?;
         let name = self.principal.name().map_or("", |name| name);
         let (_, subject) = name.split_once(':').ok_or(IdpError::Refused("they have no subject"))?;
-        let login = idp.recheck(keep, subject, now).await?;
-        if login.subject != subject {
-            return Err(IdpError::Broken("it answers about somebody else"));
+        let asked = idp.ask_again(keep).await?;
+        if let Some(next) = asked.next()
+            && grants.renew_account(kept.asked_by(next.clone()), kept.asked).await.is_err()
+        {
+            let msg = "What the identity provider is to be asked by the next time cannot be kept";
+            self.log(Level::Warn, msg, None);
         }
+        let login = asked.login(subject, now).await?;
         let live = self.shared.live().clone();
-        let kept = KeptClaims::of(&login.claims, idp.config(), &live.config.assignments);
-        if kept.loses_limit(&live.config.assignments) {
+        let said = KeptClaims::of(&login.claims, idp.config(), &live.config.assignments);
+        if said.loses_limit(&live.config.assignments) {
             return Err(IdpError::Refused(
                 "a limit of `assign` asks about more than is kept of somebody: 512 bytes",
             ));
         }
-        let claims = kept.claims;
+        let KeptClaims { claims, known, .. } = said;
         live.admitted(&self.principal, &claims).map_err(IdpError::Refused)?;
-        Ok(Account { display: login.display.into(), claims, checked: now, ..before.clone() })
+        let before = Account::clone(&kept.account);
+        let account = Account { display: login.display.into(), claims, known, checked: now, ..before };
+        Ok(KeptAccount::new(account, login.keep))
     }
 
     fn log(&self, level: Level, msg: &'static str, why: Option<&'static str>) {

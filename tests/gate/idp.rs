@@ -1,6 +1,8 @@
 //! People who log in at an identity provider: who they are, what they may do, and what ends it.
 
 use std::{
+    future::pending,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,6 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 use sluicegate::clock::Clock;
+use tempfile::TempDir;
 use test_support::{
     browser::{Browser, Got, PLAIN, form},
     idp::{CLIENT_SECRET, Mood, Speaks, TestIdp},
@@ -18,7 +21,7 @@ use tokio::net::TcpStream;
 use url::form_urlencoded;
 
 use crate::{
-    harness::{Client, DEV, Gate, Upstream, get, open_stream, passes, post, soon},
+    harness::{Client, DEV, Gate, OPS, PATIENCE, Upstream, get, open_stream, passes, post, soon, until},
     oauth_pages::{VERIFIER, approve, asking, is_consent, target, with},
 };
 
@@ -57,6 +60,22 @@ struct World {
     ahead: Arc<AtomicU64>,
 }
 
+fn clock(ahead: &Arc<AtomicU64>) -> Clock {
+    let ahead = Arc::clone(ahead);
+    Clock::by(move || SystemTime::now() + Duration::from_secs(ahead.load(Ordering::Relaxed)))
+}
+
+fn keeps_in(config: &mut Value, directory: &TempDir) {
+    config["proxy"]["auth"].as_object_mut().unwrap().remove("storage");
+    config["proxy"]["stateDir"] = json!(directory.path().join("state"));
+}
+
+/// What a program sends to have its tokens renewed.
+fn refresh_of(program: &Program) -> String {
+    let (refresh, id) = (("refresh_token", &*program.refresh), ("client_id", &*program.id));
+    form("/token", "", &[("grant_type", "refresh_token"), refresh, id])
+}
+
 /// A program that somebody let in.
 struct Program {
     id: String,
@@ -74,11 +93,20 @@ impl World {
         let mut config = config(&idp.config(), &server);
         change(&mut config);
         let ahead = Arc::new(AtomicU64::new(0));
-        let of_clock = Arc::clone(&ahead);
-        let clock =
-            Clock::by(move || SystemTime::now() + Duration::from_secs(of_clock.load(Ordering::Relaxed)));
-        let gate = Gate::start_by(config, Duration::ZERO, clock).await;
+        let gate = Gate::start_by(config, Duration::ZERO, clock(&ahead)).await;
         Self { gate, idp, server, ahead }
+    }
+
+    /// One that keeps logins in a file there.
+    async fn start_in(directory: &TempDir) -> Self {
+        Self::start_with(TestIdp::start().await, |config| keeps_in(config, directory)).await
+    }
+
+    /// Another gateway, of the same file.
+    async fn another(&self, directory: &TempDir) -> Gate {
+        let mut config = self.config();
+        keeps_in(&mut config, directory);
+        Gate::start_by(config, Duration::ZERO, clock(&self.ahead)).await
     }
 
     fn config(&self) -> Value {
@@ -134,8 +162,8 @@ impl World {
     }
 
     async fn refreshed(&self, program: &Program) -> (u16, Value) {
-        let (refresh, id) = (("refresh_token", &*program.refresh), ("client_id", &*program.id));
-        self.token(&[("grant_type", "refresh_token"), refresh, id]).await
+        let (status, _, body) = self.gate.ask(&refresh_of(program)).await;
+        (status, serde_json::from_str(&body).unwrap_or_default())
     }
 
     /// A program that whoever is at the browser lets in.
@@ -206,7 +234,7 @@ async fn somebody_logs_in_at_the_provider_decides_and_is_who_the_provider_says()
     assert_eq!(world.idp.asked("/authorize"), 0, "nobody is sent there unasked");
     let page = world.logs_in(&mut browser, &page).await;
     assert!(is_consent(&page), "{page:?}");
-    for shown in ["alice@corp.example", "app.example", "code, db", "not verified"] {
+    for shown in ["alice@corp.example (127.0.0.1)", "app.example", "code, db", "not verified"] {
         assert!(page.body.contains(shown), "{shown}: {}", page.body);
     }
     let program = world.let_in(&mut browser).await;
@@ -288,27 +316,39 @@ async fn an_answer_is_good_once_and_for_the_browser_that_went() {
     let of_mallory = world.idp.sends_back(&url).await;
     let page = mallory.get(&back).await;
     assert_trouble(&mallory, &page, 400);
-    // Mallory's code in Alice's login would have her work as Mallory.
     let parameter = |target: &str, name: &str| {
         let pair = target.split(['?', '&']).find_map(|pair| pair.strip_prefix(&format!("{name}=")));
         pair.unwrap().to_owned()
     };
+    // Mallory's code in Alice's login would have her work as Mallory.
     let mixed = back.replace(&parameter(&back, "code"), &parameter(&of_mallory, "code"));
     assert_ne!(mixed, back);
     let page = alice.get(&mixed).await;
     assert_trouble(&alice, &page, 403);
+    // Her own code comes too late: there is one for each time that somebody went there.
+    let asked = world.idp.asked("/token");
+    let page = alice.get(&back).await;
+    assert_trouble(&alice, &page, 400);
+    assert_eq!(world.idp.asked("/token"), asked);
     // Answers that nobody gave, and those of another provider.
-    let state = parameter(&back, "state");
-    for (forged, status) in [
-        (back.replace(&state, &"A".repeat(state.len())), 400),
-        (back.replace("state=", "other="), 400),
-        (back.replace("code=", "other="), 400),
-        (format!("{back}&state=x"), 400),
-        ("/oauth/callback".into(), 400),
-        (back.replace("iss=", "other="), 502),
-        (back.replace(&parameter(&back, "iss"), "http%3A%2F%2Fevil.example"), 502),
-        (format!("/oauth/callback?error=access_denied&state={state}"), 403),
+    for (forge, status) in [
+        (
+            (|back, state, _| back.replace(state, &"A".repeat(state.len())))
+                as fn(&str, &str, &str) -> String,
+            400,
+        ),
+        (|back, _, _| back.replace("state=", "other="), 400),
+        (|back, _, _| back.replace("code=", "other="), 400),
+        (|back, _, _| format!("{back}&state=x"), 400),
+        (|_, _, _| "/oauth/callback".into(), 400),
+        (|back, _, _| back.replace("iss=", "other="), 502),
+        (|back, _, iss| back.replace(iss, "http%3A%2F%2Fevil.example"), 502),
+        (|_, state, _| format!("/oauth/callback?error=access_denied&state={state}"), 403),
     ] {
+        let page = alice.get("/oauth/login").await;
+        let url = world.continues(&mut alice, &page).await;
+        let back = world.idp.sends_back(&url).await;
+        let forged = forge(&back, &parameter(&back, "state"), &parameter(&back, "iss"));
         let page = alice.get(&forged).await;
         assert!(!alice.cookies.contains_key("sg-login"), "{forged}");
         assert_eq!(page.status, status, "{forged}");
@@ -320,7 +360,7 @@ async fn an_answer_is_good_once_and_for_the_browser_that_went() {
     assert_eq!(page.leads_to().as_deref(), Some("/oauth"), "{page:?}");
     let login = alice.cookies.remove("sg-login").unwrap();
     let page = alice.get(&back).await;
-    assert_trouble(&alice, &page, 403);
+    assert_trouble(&alice, &page, 400);
     alice.cookies.insert("sg-login".into(), login);
     assert!(alice.get("/oauth").await.body.contains("alice@corp.example"), "the first one is as it was");
 }
@@ -330,17 +370,21 @@ async fn whoever_makes_up_codes_does_not_have_the_provider_asked_as_often_as_the
     let limit = |config: &mut Value| config["proxy"]["rateLimits"] = json!({ "authFailures": "3/h" });
     let world = World::start_with(TestIdp::start().await, limit).await;
     let mut mallory = world.browser();
-    let page = mallory.get("/oauth/login").await;
-    let url = world.continues(&mut mallory, &page).await;
-    let state = url.split(['?', '&']).find_map(|pair| pair.strip_prefix("state=")).unwrap().to_owned();
     let iss = form_urlencoded::byte_serialize(world.idp.issuer().as_bytes()).collect::<String>();
     let mut statuses = Vec::new();
-    for n in 0..10 {
-        let page = mallory.get(&format!("/oauth/callback?code=made-up-{n}&state={state}&iss={iss}")).await;
-        statuses.push(page.status);
+    for n in 0..5 {
+        let page = mallory.get("/oauth/login").await;
+        let url = world.continues(&mut mallory, &page).await;
+        let state = url.split(['?', '&']).find_map(|pair| pair.strip_prefix("state=")).unwrap();
+        for code in ["made-up", "another"] {
+            let back = format!("/oauth/callback?code={code}-{n}&state={state}&iss={iss}");
+            statuses.push(mallory.get(&back).await.status);
+        }
     }
     assert_eq!(world.idp.asked("/token"), 3, "{statuses:?}");
-    assert_eq!(statuses, [[403; 3].as_slice(), &[429; 7]].concat());
+    let one_each = [403, 400].repeat(3);
+    assert_eq!(statuses[..5], one_each[..5], "one for each time that somebody went there");
+    assert_eq!(statuses[5..], [429; 5]);
 }
 
 #[tokio::test]
@@ -565,4 +609,119 @@ async fn without_a_list_whoever_meets_an_entry_of_assign_is_let_in_and_nobody_el
     world.idp.knows("1", json!({ "groups": ["eng"] }));
     let program = world.let_in(&mut browser).await;
     assert_eq!(world.status("/code", &program.access).await, 406);
+}
+
+#[tokio::test]
+async fn what_the_provider_is_asked_by_next_is_kept_before_it_is_asked_anything_else() {
+    let directory = TempDir::new().unwrap();
+    let world = World::start_in(&directory).await;
+    world.idp.has("1", "alice@corp.example");
+    let program = world.let_in(&mut world.browser()).await;
+    world.passes_time(WHILE);
+    let asked = world.idp.asked("/userinfo");
+    world.idp.is(Mood::HoldsAt("/userinfo"));
+    let mut waits = world.gate.client().await;
+    waits.send(refresh_of(&program)).await;
+    until("the provider has given another token", || world.idp.asked("/userinfo") > asked).await;
+    // The first gateway gets no further, as if it had ended there.
+    world.idp.is(Mood::Answers);
+    let another = world.another(&directory).await;
+    world.passes_time(WHILE);
+    let (status, _, body) = another.ask(&refresh_of(&program)).await;
+    assert_eq!(status, 200, "{body}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_waits_for_the_answer_of_the_provider() {
+    let directory = TempDir::new().unwrap();
+    let world = World::start_in(&directory).await;
+    world.idp.has("1", "alice@corp.example");
+    let program = world.let_in(&mut world.browser()).await;
+    world.passes_time(WHILE);
+    let asked = world.idp.asked("/token");
+    world.idp.is(Mood::HoldsAt("/token"));
+    let mut leaves = world.gate.client().await;
+    leaves.send(refresh_of(&program)).await;
+    until("the provider is asked", || world.idp.asked("/token") > asked).await;
+    drop(leaves);
+    let gateway = &world.gate.gateway;
+    gateway.drain();
+    soon("nobody to be connected any more", gateway.drained()).await;
+    let mut stopped = pin!(gateway.stop(PATIENCE, pending()));
+    tokio::select! {
+        biased;
+        () = &mut stopped => panic!("it did not wait"),
+        () = std::future::ready(()) => world.idp.lets_go(),
+    }
+    soon("the end of the gateway", stopped).await;
+    world.idp.is(Mood::Answers);
+    let mut is_done = pin!(gateway.shared().rechecks.done());
+    assert!(std::future::poll_fn(|cx| std::task::Poll::Ready(is_done.as_mut().poll(cx).is_ready())).await);
+    let another = world.another(&directory).await;
+    world.passes_time(WHILE);
+    let (status, _, body) = another.ask(&refresh_of(&program)).await;
+    assert_eq!(status, 200, "{body}");
+}
+
+#[tokio::test]
+async fn who_is_of_the_provider_looks_like_nobody_of_the_config() {
+    let world = World::start_with(TestIdp::start().await, |config| {
+        config["proxy"]["auth"].as_object_mut().unwrap().remove("allowedDomains");
+        config["proxy"]["auth"]["tokens"]["ops"] = json!({ "value": OPS, "roles": ["admin"] });
+    })
+    .await;
+    world.idp.knows("1", json!({ "login": "user:root", "groups": ["eng"] }));
+    world.idp.at_browser("1");
+    let mut browser = world.browser();
+    let id = world.registered().await;
+    let page = world.asks(&mut browser, &id).await;
+    let page = world.logs_in(&mut browser, &page).await;
+    let wanted = "your servers as <strong>user:root (127.0.0.1)</strong>";
+    assert!(is_consent(&page) && page.body.contains(wanted), "{page:?}");
+    world.let_in(&mut browser).await;
+    let mut admin = world.browser();
+    let page = admin.get("/oauth/login").await;
+    admin.submit("/oauth/login", &[("csrf", &page.hidden("csrf")), ("token", OPS)]).await;
+    let page = admin.get("/oauth").await;
+    let wanted = "data-label=\"Of\">user:root (127.0.0.1)<br><small>idp:oidc:1</small>";
+    assert!(page.body.contains(wanted), "{page:?}");
+}
+
+#[tokio::test]
+async fn a_limit_by_a_claim_that_was_not_kept_is_asked_about_before_anything_is_let_through() {
+    let mut world = World::start().await;
+    let person = |team: Value| json!({ "email": "a@corp.example", "email_verified": true, "groups": ["eng"], "team": team });
+    let mut programs = Vec::new();
+    for (subject, team) in [("1", json!("contractors")), ("2", json!(null)), ("3", json!("own"))] {
+        world.idp.knows(subject, person(team));
+        world.idp.at_browser(subject);
+        programs.push(world.let_in(&mut world.browser()).await);
+    }
+    let (mut client, mut behind) = world.stream(&programs[0].access).await;
+    passes(&mut behind, &mut client, "data: 1\n\n").await;
+    let mut config = world.config();
+    let limit = json!({ "if": { "claim": "team", "has": "contractors" }, "servers": ["db"] });
+    config["proxy"]["auth"]["assign"].as_array_mut().unwrap().push(limit);
+    world.gate.reload(config);
+    has_ended(client, behind).await;
+    for (at, program_) in programs.iter().enumerate() {
+        assert!(world.is_refused(&program_.access).await, "nobody knows whether they are limited");
+        // The grant goes on: the client comes with its refresh token, and the provider is asked at once.
+        let asked = world.idp.asked("/token");
+        if at == 2 {
+            world.idp.is(Mood::Fails);
+            assert_eq!(world.refreshed(program_).await.0, 503, "nobody has said no");
+            assert!(world.is_refused(&program_.access).await);
+            world.idp.is(Mood::Answers);
+            world.passes_time(WHILE);
+        }
+        let (status, tokens) = world.refreshed(program_).await;
+        assert_eq!(status, 200, "{tokens}");
+        assert!(world.idp.asked("/token") > asked);
+        let program_ = program(program_.id.clone(), &tokens);
+        let wanted = if at == 0 { 403 } else { 406 };
+        let opens =
+            (world.status("/db", &program_.access).await, world.status("/code", &program_.access).await);
+        assert_eq!(opens, (406, wanted), "{at}");
+    }
 }

@@ -341,6 +341,9 @@ fn removals(before: &Value) -> Vec<Removal> {
         auth["assign"] = json!([]);
         auth["issuers"] = json!({});
     });
+    change("assistant", 401, false, &|auth| {
+        auth["clients"]["assistant"]["secretSha256"] = json!(hex::encode(Sha256::digest("another")));
+    });
     change("assistant", 403, true, &|auth| auth["assign"][0]["roles"] = json!(["other"]));
     all
 }
@@ -545,5 +548,48 @@ async fn two_gateways_of_one_file_take_each_signature_once_and_give_up_what_was_
     soon("the end of the stream at the other", stream.rest()).await;
     for gateway in [&one, &other] {
         assert_eq!(gateway.get("/db", &tokens[0]).await.0, 401);
+    }
+}
+
+/// Whether the file was refused, or was put there while the gateway did not run.
+#[tokio::test]
+async fn what_a_config_took_from_a_program_does_not_come_back_after_a_restart() {
+    let server = Recorder::start().await;
+    let url = server.url("/mcp");
+    let mut world = World::start(&url).await;
+    let before = world.config(&url);
+    let mut without = before.clone();
+    for name in ["ops", "assistant"] {
+        without["proxy"]["auth"]["clients"].as_object_mut().unwrap().remove(name);
+    }
+    without["proxy"]["auth"]["idJag"] = json!({});
+    for runs in [true, false] {
+        let of_ops = access(&world.of_ops(&[]).await.1);
+        let tokens = [of_ops, access(&world.by_issuer(json!({}), &[]).await.1), world.of_signer().await];
+        for token in &tokens {
+            assert_eq!(world.status("/db", token).await, 200);
+        }
+        if runs {
+            let mut refused = without.clone();
+            refused["proxy"]["keepAlive"] = json!("a while");
+            let file = world.directory.path().join("refused.json");
+            std::fs::write(&file, refused.to_string()).unwrap();
+            let remaining = sluicegate::config::load(&file, &|_| None).remaining.unwrap();
+            assert!(world.gate.gateway.restrict(&remaining).unwrap().is_some());
+        } else {
+            world.gate = Gate::start(without.clone()).await;
+        }
+        // As at the end of a process.
+        world.gate.gateway.shared().logins.grants().unwrap().flush().await.unwrap();
+        world.gate = Gate::start(before.clone()).await;
+        let statuses = [
+            world.status("/db", &tokens[0]).await,
+            world.status("/db", &tokens[1]).await,
+            world.status("/db", &tokens[2]).await,
+        ];
+        assert_eq!(statuses, [401, 401, 200], "while it ran: {runs}");
+        // They come again.
+        assert_eq!(world.status("/db", &access(&world.of_ops(&[]).await.1)).await, 200);
+        assert_eq!(world.status("/db", &access(&world.by_issuer(json!({}), &[]).await.1)).await, 200);
     }
 }

@@ -35,7 +35,7 @@ use crate::{
     },
     policy::decide::{Ask, ManageAsk},
     secret::Secret,
-    state::recheck::{Rechecked, recheck},
+    state::recheck::{NOT_ANSWERED, Rechecked, recheck},
     upstream::document::{DocumentUrl, NotFetched},
 };
 
@@ -107,7 +107,7 @@ impl<'a> Browser<'a> {
         if let Some(PageLogin { principal: principal @ Principal::Idp(_), .. }) = &found
             && recheck(self.request.shared, self.request.live, principal).await == Rechecked::Unanswered
         {
-            return Err(ErrorKind::Unavailable.with_cause("the identity provider has not answered for a day"));
+            return Err(ErrorKind::Unavailable.with_cause(NOT_ANSWERED));
         }
         Ok(found.filter(|login| self.request.live.has_principal(&login.principal, login.fingerprint)))
     }
@@ -199,10 +199,11 @@ impl<'a> Browser<'a> {
     }
 
     /// What somebody is called who is logged in, or has let something in: a user by name, a token as one, somebody of the identity
-    /// provider as that calls them.
+    /// provider as that calls them, with whose word it is.
     pub(super) fn account_name(&self, principal: &Principal) -> String {
-        match self.request.live.account(principal) {
-            Some(account) => account.display.to_string(),
+        let live = self.request.live;
+        match live.account(principal).zip(live.idp()) {
+            Some((account, idp)) => pages::name_by(&account.display, &shown_idp(idp.config())),
             None => shown_account(principal),
         }
     }

@@ -1,7 +1,7 @@
 //! Login by the identity provider: a browser goes there from the page at which people sign in, and comes back to `/oauth/callback`.
 //!
 //! It goes there by a form of that page, which says before who asks for what. What comes back is good for the browser that went, for ten
-//! minutes; whoever is led here with the answer to somebody else's login, or to one at another provider, is nobody.
+//! minutes and for one code; whoever is led here with the answer to somebody else's login, or to one at another provider, is nobody.
 
 use std::time::UNIX_EPOCH;
 
@@ -22,6 +22,7 @@ use crate::{
         login::{
             account::{Account, KeptAccount},
             keys::NoKey,
+            spent::{NotSpent, Spent},
         },
     },
     oauth::flow::{AuthorizationRequest, Awaiting, IdpFlow},
@@ -106,6 +107,17 @@ pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload
     if let Err(error) = (request.may_guess)() {
         return Ok(browser.failed(error));
     }
+    // One code for each time that somebody went there: who makes up another begins anew.
+    let spent = Spent::login(request.address_block(), &flow.key, flow.ends());
+    match browser.grants()?.spend(spent, browser.now).await {
+        Ok(()) => {}
+        Err(NotSpent::Again | NotSpent::Forgotten) => return Ok(browser.over()),
+        Err(NotSpent::Full) => {
+            let cause = "as many logins at the identity provider come back from one network, or in all, as may be remembered";
+            return Err(ErrorKind::Unavailable.with_cause(cause));
+        }
+        Err(NotSpent::Down) => return Err(Error::logins_not_kept()),
+    }
     let secrets = LoginSecrets { state: Secret::new(state.to_owned()), ..LoginSecrets::of(&key) };
     let place = request.shared.logins.pending.begin(request.address_block());
     let finish = idp.finish(&code, form.get("iss"), &secrets, browser.now);
@@ -127,12 +139,18 @@ pub(super) async fn answer(browser: &mut Browser<'_>) -> Result<Response<Payload
             IdpError::Refused("a limit of `assign` asks about more than is kept of somebody: 512 bytes");
         return Ok(failed(browser, idp, why, Some((&principal, &login.display))));
     }
-    let claims = kept.claims;
+    let KeptClaims { claims, known, .. } = kept;
     if let Err(why) = request.live.admitted(&principal, &claims) {
         return Ok(failed(browser, idp, IdpError::Refused(why), Some((&principal, &login.display))));
     }
-    let account =
-        Account { principal, fingerprint, display: login.display.into(), claims, checked: browser.now };
+    let account = Account {
+        principal,
+        fingerprint,
+        display: login.display.into(),
+        claims,
+        known,
+        checked: browser.now,
+    };
     let begun = browser.grants()?.begin_page_as(KeptAccount::new(account, login.keep), browser.now).await;
     signed_in::go_on(browser, begun, flow.awaiting).await
 }

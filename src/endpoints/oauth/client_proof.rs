@@ -17,12 +17,7 @@ use crate::{
     config::ClientProof,
     error::{Error, ErrorKind},
     identity::{
-        foreign::{
-            assertion::{AssertionId, ClientAssertion},
-            jwks::KeySet,
-            jwt::NotTaken,
-            keys::NotVerified,
-        },
+        foreign::{assertion::ClientAssertion, jwks::KeySet, jwt::NotTaken, keys::NotVerified},
         login::spent::{NotSpent, Spent},
     },
     oauth::{Client, ClientAuth, NotFound},
@@ -37,7 +32,7 @@ const BY_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bear
 pub(super) enum LetIn {
     /// Those that the config in force lets come.
     Now,
-    /// Also those that an earlier one did.
+    /// Also those that an earlier one did, to give back what they have.
     Ever,
 }
 
@@ -89,7 +84,7 @@ pub(super) async fn proved(
         ShownProof::Secret(secret) => Some(secret),
         ShownProof::Assertion if client.auth == ClientAuth::Keys => {
             let assertion = form.get("client_assertion").unwrap_or_default();
-            return match by_assertion(request, &client.id, assertion).await? {
+            return match by_assertion(request, &client.id, assertion, let_in).await? {
                 Ok(credential) => Ok(Ok(Proved { form, client, credential: Some(credential) })),
                 Err(why) => failed(request, Refusal::client(false).because(why)).map(Err),
             };
@@ -114,6 +109,7 @@ async fn by_assertion(
     request: &OauthRequest<'_>,
     id: &str,
     text: &str,
+    let_in: LetIn,
 ) -> Result<Result<[u8; 32], &'static str>, Error> {
     let OauthRequest { live, config, shared, .. } = *request;
     let now = live.clock.now();
@@ -157,24 +153,33 @@ async fn by_assertion(
         _ => Err(NotTaken::UnknownKey),
     };
     match signed {
-        Ok(credential) => Ok(used(request, &format!("client {id}"), once).await?.map(|()| credential)),
+        Ok(credential) => {
+            let spent = Spent::assertion(&format!("client {id}"), once.id.as_bytes(), once.until);
+            let spent = match let_in {
+                LetIn::Now => spent,
+                LetIn::Ever => spent.to_give_back(),
+            };
+            Ok(used(request, spent).await?.map(|()| credential))
+        }
         Err(why) => Ok(Err(why.name())),
     }
 }
 
-/// An assertion of `signer` is used from now on; or why it cannot be, for the log.
+/// An assertion is used from now on; or why it cannot be, for the log.
 pub(super) async fn used(
     request: &OauthRequest<'_>,
-    signer: &str,
-    once: AssertionId,
+    spent: Spent,
 ) -> Result<Result<(), &'static str>, Error> {
     let grants = request.shared.logins.grants().ok_or_else(Error::logins_not_kept)?;
-    let spent = Spent::new(signer, once.id.as_bytes(), once.until);
+    let owner = spent.owner().clone();
     match grants.spend(spent, request.live.clock.now()).await {
         Ok(()) => Ok(Ok(())),
         Err(NotSpent::Again) => Ok(Err("its jti was used before")),
+        Err(NotSpent::Forgotten) => Ok(Err(
+            "it ends so early that nobody knows whether its jti was used: a clock of a gateway is wrong",
+        )),
         Err(NotSpent::Full) => {
-            let cause = format!("as many assertions of one signer ({signer}) are remembered as may be");
+            let cause = format!("as many assertions of one signer ({owner}) are remembered as may be");
             Err(ErrorKind::Unavailable.with_cause(cause))
         }
         Err(NotSpent::Down) => Err(Error::logins_not_kept()),

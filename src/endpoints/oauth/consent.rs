@@ -89,7 +89,7 @@ fn ask(
     let view = pages::Consent {
         gateway: browser.gateway(),
         client: Shown::name(&client.name),
-        account: Shown::name(account.strip_prefix("user:").unwrap_or(&account)),
+        account: Shown::name(&account),
         is_admin: browser.is_admin(login),
         redirect_target: shown_target(authorization.redirect_target, &redirect_target),
         identified: shown_client(client, &host),

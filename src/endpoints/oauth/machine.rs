@@ -26,7 +26,10 @@ use crate::{
     identity::{
         Identity, Principal,
         foreign::{assertion::IdJag, jwt::NotTaken, keys::NotVerified},
-        login::{access_token::AccessClaims, fingerprint::Fingerprint, grant_id::GrantId, keys::NoKey},
+        login::{
+            access_token::AccessClaims, fingerprint::Fingerprint, grant_id::GrantId, keys::NoKey,
+            spent::Spent,
+        },
         scope::Scope,
     },
     oauth::Client,
@@ -80,8 +83,11 @@ pub(super) fn for_itself(request: &OauthRequest<'_>, proved: &Proved) -> Answere
 }
 
 /// A token for somebody of whom an issuer says who it is.
-pub(super) async fn by_assertion(request: &OauthRequest<'_>, form: &Form, client: &Client) -> Answered {
+pub(super) async fn by_assertion(request: &OauthRequest<'_>, proved: &Proved) -> Answered {
     let OauthRequest { live, config, shared, .. } = *request;
+    let Proved { form, client, credential } = proved;
+    // Anybody can be one that has none.
+    let Some(credential) = *credential else { return Ok(Err(Refusal::UNAUTHORIZED)) };
     let Some(text) = form.get("assertion") else {
         return Ok(Err(Refusal::request("assertion is missing.")));
     };
@@ -130,8 +136,9 @@ pub(super) async fn by_assertion(request: &OauthRequest<'_>, form: &Form, client
     let name: Arc<str> = format!("{}:{}", issuer.name, jwt.subject).into();
     (request.on_known)(&live.owner_of_foreign(&name))?;
     // The last of all: what is refused may be right the next time.
-    if let Err(why) = used(request, &format!("issuer {} for {}", issuer.name, client.id), verified.id).await?
-    {
+    let signer = format!("issuer {} for {}", issuer.name, client.id);
+    let spent = Spent::assertion(&signer, verified.id.id.as_bytes(), verified.id.until);
+    if let Err(why) = used(request, spent).await? {
         return refused(why);
     }
     let principal = Principal::Foreign(name);
@@ -139,12 +146,15 @@ pub(super) async fn by_assertion(request: &OauthRequest<'_>, form: &Form, client
     let _ = request.known.set(Arc::new(Identity { principal: principal.clone(), ..Identity::NOBODY }));
     let given = Given {
         principal,
-        fingerprint: shared.logins.fingerprint_of_issuer(issuer).map_err(|NoKey| Error::logins_not_kept())?,
+        fingerprint: shared
+            .logins
+            .fingerprint_of_assertion(issuer, &credential)
+            .map_err(|NoKey| Error::logins_not_kept())?,
         client_id: &client.id,
         resource: place,
         scope,
         vouched: Some(vouched),
-        source: TokenSource::Issuer(Arc::clone(&issuer.issuer), Arc::clone(&client.id)),
+        source: TokenSource::Issuer(Arc::clone(&issuer.issuer), Arc::clone(&client.id), credential),
     };
     token(request, given).map(Ok)
 }

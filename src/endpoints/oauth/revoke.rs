@@ -68,7 +68,7 @@ async fn end_token(request: &OauthRequest<'_>, claims: &AccessClaims) -> Result<
         let _ = request.known.set(identity);
     }
     done.map_err(|why| match why {
-        NotSpent::Again | NotSpent::Full => {
+        NotSpent::Again | NotSpent::Forgotten | NotSpent::Full => {
             let cause = "the client has given back as many tokens as may be remembered of one";
             ErrorKind::Unavailable.with_cause(cause)
         }

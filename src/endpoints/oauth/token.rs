@@ -38,7 +38,7 @@ use crate::{
     observe::{Replay, TokenGrant},
     state::{
         Live,
-        recheck::{Rechecked, recheck},
+        recheck::{NOT_ANSWERED, Rechecked, recheck},
     },
 };
 
@@ -81,7 +81,7 @@ async fn answered(
         Some(GrantTypes::REFRESH) if refresh => refreshed(request, form, client).await?,
         Some(GrantTypes::CREDENTIALS) if credentials => return machine::for_itself(request, &proved),
         Some(GrantTypes::ASSERTIONS) if assertions => {
-            return machine::by_assertion(request, form, client).await;
+            return machine::by_assertion(request, &proved).await;
         }
         Some(GrantTypes::CODES | GrantTypes::REFRESH | GrantTypes::CREDENTIALS | GrantTypes::ASSERTIONS) => {
             Err(Refusal::UNAUTHORIZED)
@@ -190,7 +190,7 @@ async fn refreshed(
         if matches!(principal, Principal::Idp(_))
             && recheck(request.shared, live, &principal).await == Rechecked::Unanswered
         {
-            return Err(ErrorKind::Unavailable.with_cause("the identity provider has not answered for a day"));
+            return Err(ErrorKind::Unavailable.with_cause(NOT_ANSWERED));
         }
     }
     let asked = RefreshRequest {

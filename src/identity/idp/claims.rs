@@ -1,5 +1,7 @@
 //! What a provider says of somebody, and what of it is kept.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::config::{Assignment, Condition, IdpConfig, IdpProvider};
@@ -82,6 +84,8 @@ pub(super) fn display(claims: &Map<String, Value>, subject: &str) -> String {
 pub struct KeptClaims {
     /// Those that are.
     pub claims: Map<String, Value>,
+    /// Names of those of which nothing is missing: what is not among the claims, the provider does not say.
+    pub known: BTreeSet<String>,
     /// Names of those of which something did not fit, or which the provider itself left out.
     pub dropped: Vec<String>,
 }
@@ -92,7 +96,7 @@ impl KeptClaims {
 
     /// What is kept of `claims`: the address, what else the config asks about, then the rest of groups, roles and organizations, as much
     /// as fits. Of a list that is too long, entries that the config names are kept before others. An entry of `assign` that comes later
-    /// may ask for one that was not, and then waits for the next login, or the next time that the provider is asked.
+    /// may ask for one that was not, and then the provider is asked again.
     pub fn of(claims: &Map<String, Value>, config: &IdpConfig, assignments: &[Assignment]) -> Self {
         let asked = || assignments.iter().filter_map(|of| of.condition.claim.as_ref());
         let mut names = vec![EMAIL, EMAIL_VERIFIED, "hd", "login"];
@@ -128,12 +132,14 @@ impl KeptClaims {
         for name in elsewhere.into_iter().flat_map(Map::keys).filter(|name| names.contains(&&***name)) {
             kept.note(name);
         }
+        let known = names.into_iter().filter(|name| !kept.dropped.iter().any(|dropped| dropped == name));
+        kept.known = known.map(str::to_owned).collect();
         kept
     }
 
     /// Whether a limit of `assignments` hangs on something that did not fit: without it, somebody might have more.
     pub fn loses_limit(&self, assignments: &[Assignment]) -> bool {
-        let limits = assignments.iter().filter(|of| of.limits.servers.is_some() || of.limits.tags.is_some());
+        let limits = assignments.iter().filter(|of| of.limits_somebody());
         limits.flat_map(|of| of.condition.claims()).any(|claim| self.dropped.iter().any(|name| name == claim))
     }
 
@@ -259,5 +265,9 @@ mod tests {
         assert_eq!(config.admits(&kept.claims), Ok(()));
         assert!(kept.claims.contains_key("email_verified") && !kept.claims.contains_key("long"));
         assert_eq!(kept.dropped, ["long", "groups", "orgs", "roles"]);
+        assert_eq!(
+            kept.known.iter().map(String::as_str).collect::<Vec<_>>(),
+            ["email", "email_verified", "hd", "login"]
+        );
     }
 }

@@ -169,54 +169,18 @@ impl Idp {
         self.admit(login, tokens.refresh())
     }
 
-    /// What the provider says of the one of this subject now. Most providers change `keep` each time, and take an older one for a stolen
-    /// one. So whoever asks does not stop before there is an answer, and keeps what `keep` is then, whatever the answer is.
-    pub async fn recheck(
-        &self,
-        keep: &mut Secret,
-        subject: &str,
-        now: SystemTime,
-    ) -> Result<IdpLogin, IdpError> {
-        let login = self.ask_again(keep, subject, now).await?;
-        match login.subject == subject {
-            true => Ok(login),
-            false => Err(IdpError::Broken("it answers for somebody else than was asked about")),
-        }
-    }
-
-    async fn ask_again(
-        &self,
-        keep: &mut Secret,
-        subject: &str,
-        now: SystemTime,
-    ) -> Result<IdpLogin, IdpError> {
+    /// Asks the provider anew about somebody, by what it gave to be asked by. What it says of them is the second step, since most
+    /// providers give something else each time to be asked by, and take what was used for stolen when it comes again: whoever asks keeps
+    /// [`AskedAgain::next`] before that, and does not stop before there is an answer.
+    pub async fn ask_again(&self, keep: &Secret) -> Result<AskedAgain, IdpError> {
         let metadata = self.metadata().await?;
-        if metadata.is_none() && !github::is_refresh_token(keep.expose()) {
-            let (subject, claims) = github::person(&self.asking, keep.expose()).await?;
-            return self.admit((subject, claims), Some(keep.clone()));
-        }
-        let tokens = self.tokens(Grant::Refresh(keep), metadata.as_deref()).await?;
-        if let Some(next) = tokens.refresh() {
-            *keep = next;
-        }
-        let Some(metadata) = metadata else {
-            let login = github::person(&self.asking, access(&tokens)?).await?;
-            return self.admit(login, Some(keep.clone()));
+        let is_access_token = metadata.is_none() && !github::is_refresh_token(keep.expose());
+        let tokens = match is_access_token {
+            true => None,
+            false => Some(self.tokens(Grant::Refresh(keep), metadata.as_deref()).await?),
         };
-        let login = match tokens.id_token.as_deref() {
-            Some(id_token) => {
-                let said = self.of_id_token(id_token, &metadata, None, now).await?;
-                self.with_user_info(said, &tokens, &metadata).await?
-            }
-            // OpenID Connect Core §12.2: there may be none.
-            None if self.config().provider != IdpProvider::Azure => {
-                let url = place(&self.config().user_info_url, &metadata.user_info)?;
-                let claims = self.user_info(&url, &tokens, subject).await?;
-                (subject.to_owned(), claims)
-            }
-            None => return Err(IdpError::Broken("it gave no ID token")),
-        };
-        self.admit(login, Some(keep.clone()))
+        let next = tokens.as_ref().and_then(TokenResponse::refresh);
+        Ok(AskedAgain { idp: self.clone(), metadata, tokens, before: keep.clone(), next })
     }
 
     /// RFC 9207 §2.4: whoever had the browser sent to two providers has it bring the code of one to the other.
@@ -346,6 +310,51 @@ impl Idp {
         let keys = IssuerKeys::new(Arc::new(issuer), Arc::clone(&self.asking.source));
         *kept = Some(keys.clone());
         Ok(keys)
+    }
+}
+
+/// A provider that was asked anew about somebody.
+pub struct AskedAgain {
+    idp: Idp,
+    metadata: Option<Arc<Metadata>>,
+    /// `None`: it is GitHub, which is asked by an access token that stays.
+    tokens: Option<TokenResponse>,
+    before: Secret,
+    next: Option<Secret>,
+}
+
+impl AskedAgain {
+    /// What it is to be asked by the next time, if that is something else from now on.
+    pub fn next(&self) -> Option<&Secret> {
+        self.next.as_ref()
+    }
+
+    /// What it says of the one of this subject now.
+    pub async fn login(self, subject: &str, now: SystemTime) -> Result<IdpLogin, IdpError> {
+        let Self { idp, metadata, tokens, before, next } = self;
+        let said = match (&metadata, &tokens) {
+            (None, None) => github::person(&idp.asking, before.expose()).await?,
+            (None, Some(tokens)) => github::person(&idp.asking, access(tokens)?).await?,
+            (Some(metadata), Some(tokens)) => match tokens.id_token.as_deref() {
+                Some(id_token) => {
+                    let said = idp.of_id_token(id_token, metadata, None, now).await?;
+                    idp.with_user_info(said, tokens, metadata).await?
+                }
+                // OpenID Connect Core §12.2: there may be none.
+                None if idp.config().provider != IdpProvider::Azure => {
+                    let url = place(&idp.config().user_info_url, &metadata.user_info)?;
+                    let claims = idp.user_info(&url, tokens, subject).await?;
+                    (subject.to_owned(), claims)
+                }
+                None => return Err(IdpError::Broken("it gave no ID token")),
+            },
+            (Some(_), None) => return Err(IdpError::Broken("it was not asked for tokens")),
+        };
+        let login = idp.admit(said, Some(next.unwrap_or(before)))?;
+        match login.subject == subject {
+            true => Ok(login),
+            false => Err(IdpError::Broken("it answers for somebody else than was asked about")),
+        }
     }
 }
 

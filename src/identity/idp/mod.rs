@@ -23,7 +23,7 @@ mod wrong_tests;
 
 pub use self::{
     claims::KeptClaims,
-    client::{Idp, IdpLogin},
+    client::{AskedAgain, Idp, IdpLogin},
     error::IdpError,
     secrets::LoginSecrets,
 };

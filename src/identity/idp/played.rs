@@ -251,9 +251,13 @@ impl Played {
         keep: &str,
         subject: &str,
     ) -> (Result<IdpLogin, IdpError>, String) {
-        let mut keep = Secret::new(keep.into());
-        let login = self.idp().recheck(&mut keep, subject, now()).await;
-        (login, keep.expose().to_owned())
+        match self.idp().ask_again(&Secret::new(keep.into())).await {
+            Ok(asked) => {
+                let next = asked.next().map_or(keep, Secret::expose).to_owned();
+                (asked.login(subject, now()).await, next)
+            }
+            Err(why) => (Err(why), keep.to_owned()),
+        }
     }
 
     pub(super) async fn begin(&mut self) -> (String, HashMap<String, String>) {

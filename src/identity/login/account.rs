@@ -4,7 +4,7 @@
 //! config in force, it says whether they are still let in, and what they may do.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -40,6 +40,8 @@ pub struct Account {
     pub display: Arc<str>,
     /// What the provider says of them.
     pub claims: Map<String, Value>,
+    /// Names of the claims of which all is known that it says: those that are not in `claims` it does not say.
+    pub known: BTreeSet<String>,
     /// When it said so last.
     pub checked: SystemTime,
 }
@@ -72,11 +74,12 @@ impl KeptAccount {
     /// One of whom the provider says this now.
     pub fn new(account: Account, keep: Option<Secret>) -> Self {
         let asked = account.checked;
-        Self {
-            account: Arc::new(account),
-            keep: keep.filter(|keep| keep.expose().len() <= LONGEST_KEEP),
-            asked,
-        }
+        Self { account: Arc::new(account), keep: keep.filter(is_kept), asked }
+    }
+
+    /// The same, of whom the provider is asked by this from now on.
+    pub fn asked_by(&self, next: Secret) -> Self {
+        Self { keep: Some(next).filter(is_kept), ..self.clone() }
     }
 
     /// Whether a row has room for it.
@@ -94,12 +97,27 @@ impl KeptAccount {
     pub(super) fn was_asked_lately(&self, now: SystemTime) -> bool {
         now < self.asked + PAUSE && self.asked <= now + LEEWAY
     }
+
+    /// Whether it has answered when it was asked last.
+    pub(super) fn was_answered(&self) -> bool {
+        self.asked <= self.account.checked
+    }
+}
+
+fn is_kept(keep: &Secret) -> bool {
+    keep.expose().len() <= LONGEST_KEEP
 }
 
 impl Account {
     /// Whether it is longer ago than `recheck` that the provider said this.
     pub fn is_due(&self, recheck: Duration, now: SystemTime) -> bool {
         now >= self.checked + recheck || self.checked > now + LEEWAY
+    }
+
+    /// Whether it is known what the provider says of all of these claims. What it says of one that nobody asked about when it was asked
+    /// last was not kept.
+    pub fn knows<'a>(&self, mut claims: impl Iterator<Item = &'a str>) -> bool {
+        claims.all(|name| self.known.contains(name))
     }
 }
 
@@ -138,8 +156,11 @@ impl Accounts {
         let mut known = self.known.write();
         let account = Arc::clone(&kept.account);
         let before = known.insert(account.principal.clone(), kept).map(|before| before.account);
-        let is_same =
-            |before: &Account| before.claims == account.claims && before.fingerprint == account.fingerprint;
+        let is_same = |before: &Account| {
+            before.claims == account.claims
+                && before.known == account.known
+                && before.fingerprint == account.fingerprint
+        };
         if before.is_some_and(|before| !is_same(&before)) {
             self.changes.fetch_add(1, Ordering::Release);
         }
@@ -185,6 +206,7 @@ mod tests {
             fingerprint: Fingerprint::new([1; 8]),
             display: email.into(),
             claims,
+            known: BTreeSet::new(),
             checked,
         };
         KeptAccount::new(account, None)
@@ -199,6 +221,7 @@ mod tests {
         }
         assert!(kept.account.is_due(hour, at(0) - Duration::from_secs(120)), "a clock that was wrong");
         assert!(kept.was_asked_lately(at(29)) && !kept.was_asked_lately(at(30)));
+        assert!(kept.was_answered() && !KeptAccount { asked: at(1), ..kept.clone() }.was_answered());
         assert!(!kept.was_asked_lately(at(0) - Duration::from_secs(120)));
     }
 
@@ -229,5 +252,7 @@ mod tests {
         let keep = |length| Some(Secret::new("x".repeat(length)));
         let of = |keep| KeptAccount::new(Account::clone(&kept.account), keep).keep.is_some();
         assert!(of(keep(LONGEST_KEEP)) && !of(keep(LONGEST_KEEP + 1)));
+        let next = |length| kept.asked_by(Secret::new("x".repeat(length))).keep.is_some();
+        assert!(next(LONGEST_KEEP) && !next(LONGEST_KEEP + 1));
     }
 }

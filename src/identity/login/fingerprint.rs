@@ -53,13 +53,13 @@ impl Fingerprint {
         Self::made(keys, &[b"client\0", credential])
     }
 
-    /// That of an issuer, as it says who somebody is.
-    pub fn of_issuer(keys: &Keys, issuer: &Issuer) -> Result<Self, NoKey> {
+    /// That of an issuer, as it says who somebody is, and of what the client proves itself by that brings what it says, with this SHA-256.
+    pub fn of_assertion(keys: &Keys, issuer: &Issuer, credential: &[u8; 32]) -> Result<Self, NoKey> {
         let Issuer { issuer, principal_claim, tenant_id, .. } = issuer;
         let tenant = tenant_id.as_deref().unwrap_or_default();
         // Each by its hash, so that no two of them read as another two.
         let parts = [&**issuer, principal_claim, tenant].map(Sha256::digest);
-        Self::made(keys, &[b"issuer\0", &parts[0], &parts[1], &parts[2]])
+        Self::made(keys, &[b"issuer\0", &parts[0], &parts[1], &parts[2], credential])
     }
 
     fn made(keys: &Keys, parts: &[&[u8]]) -> Result<Self, NoKey> {
@@ -94,5 +94,9 @@ mod tests {
         let of_client = |digest| Fingerprint::of_client(&keys, &digest).unwrap();
         assert_eq!(of_client([1; 32]), of_client([1; 32]));
         assert!(of_client([1; 32]) != of_client([2; 32]) && of_client([1; 32]) != of_token([1; 32]));
+        let corp = Issuer::with_keys_at("corp", &"https://corp.example/keys".parse().unwrap());
+        let of_assertion = |digest| Fingerprint::of_assertion(&keys, &corp, &digest).unwrap();
+        assert_eq!(of_assertion([1; 32]), of_assertion([1; 32]));
+        assert_ne!(of_assertion([1; 32]), of_assertion([2; 32]));
     }
 }

@@ -27,6 +27,7 @@ use super::{
     page_cookie,
     refresh_token::{GrantKey, RefreshToken},
     session_token::SessionClaims,
+    sources::{SourceId, Sources},
     spent::{NotSpent, Spent},
     store::Down,
     table::View,
@@ -159,19 +160,35 @@ impl Grants {
         self.view.accounts.get(principal)
     }
 
-    /// How often that was something else than before, of anybody: what was opened by it is to be looked at anew.
-    pub fn account_changes(&self) -> u64 {
-        self.view.accounts.changes()
+    /// How often something else was known than before by which tokens open: what somebody's provider says, or that it is gone by what a
+    /// token came. What was opened is to be looked at anew.
+    pub fn changes(&self) -> u64 {
+        self.view.accounts.changes() + self.view.gone_sources.changes()
     }
 
-    /// Whether whoever asks this is to ask the provider about somebody, since it is longer ago than `recheck` that it was.
+    /// When it was seen last that a config does not have this source of tokens, by whoever has the file.
+    pub fn source_gone(&self, id: &SourceId) -> Option<SystemTime> {
+        self.view.gone_sources.get(id)
+    }
+
+    /// Has it written which sources of tokens the config has. In memory no token outlives the process, which knows it itself.
+    pub fn keep_sources(&self, sources: Sources) {
+        if self.has_file() {
+            self.view.change(|table| table.unwritten_sources = Some(Arc::new(sources)));
+            self.write_revoked();
+        }
+    }
+
+    /// Whether whoever asks this is to ask the provider about somebody, since it is longer ago than `recheck` that it was, or it is not
+    /// known what it says of these claims.
     pub async fn claim_recheck(
         &self,
         principal: &Principal,
         recheck: Duration,
+        claims: Vec<String>,
         now: SystemTime,
     ) -> Result<Claimed, NotWritten> {
-        let claim = Claim { principal: principal.clone(), recheck, now };
+        let claim = Claim { principal: principal.clone(), recheck, claims, now };
         self.run(claim).await.map_err(|Down| NotWritten)
     }
 
@@ -339,7 +356,7 @@ impl Grants {
         if now >= until {
             return Ok(());
         }
-        let spent = Spent::new(&format!("revoked {client}"), &grant.bytes(), until);
+        let spent = Spent::token(client, &grant.bytes(), until);
         match self.run(EndToken { grant, spent, now }).await.unwrap_or(Err(NotSpent::Down)) {
             Err(NotSpent::Again) => Ok(()),
             done => done,

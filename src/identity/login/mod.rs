@@ -21,6 +21,7 @@ pub mod refresh_token;
 mod rows;
 pub mod sealed_token;
 pub mod session_token;
+pub mod sources;
 pub mod spent;
 pub mod store;
 mod table;
@@ -206,9 +207,13 @@ impl Logins {
         Fingerprint::of_client(self.lasting()?, credential)
     }
 
-    /// What tokens know an issuer by.
-    pub fn fingerprint_of_issuer(&self, issuer: &Issuer) -> Result<Fingerprint, NoKey> {
-        Fingerprint::of_issuer(self.lasting()?, issuer)
+    /// What tokens know an issuer by, and that, with this SHA-256, by which the client proved itself that brought what the issuer said.
+    pub fn fingerprint_of_assertion(
+        &self,
+        issuer: &Issuer,
+        credential: &[u8; 32],
+    ) -> Result<Fingerprint, NoKey> {
+        Fingerprint::of_assertion(self.lasting()?, issuer, credential)
     }
 
     /// A key that stays the same as long as logins are kept in the same place.

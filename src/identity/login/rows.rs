@@ -92,6 +92,11 @@ pub(super) trait Rows {
 
     fn is_spent(&mut self, id: SpentId) -> Result<bool, Self::Error>;
     fn count_spent(&mut self, owner: &str) -> Result<usize, Self::Error>;
+    /// The same of all whose names begin so.
+    fn count_spent_of_all(&mut self, prefix: &str) -> Result<usize, Self::Error>;
+    /// The latest end of all that are not kept any more: the clock may have run ahead then, so that one which ends by that time is
+    /// perhaps used and forgotten.
+    fn forgotten_until(&mut self) -> Result<Option<SystemTime>, Self::Error>;
     fn put_spent(&mut self, spent: &Spent) -> Result<(), Self::Error>;
     /// Remembers until then that something was revoked that is no grant which is kept.
     fn put_revoked(&mut self, id: GrantId, ends: SystemTime) -> Result<(), Self::Error>;

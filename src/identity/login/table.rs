@@ -22,6 +22,7 @@ use super::{
     kind::{ClientGrant, GrantKind, KindTag},
     refresh_token::RefreshToken,
     rows::{MOST, Rows},
+    sources::{GoneInFile, Sources},
     spent::{Spent, SpentId},
     upstream_changes::UpstreamChanges,
     upstream_table::UpstreamTable,
@@ -49,6 +50,8 @@ pub(super) struct Table {
     recent: Vec<GrantId>,
     /// Those that were revoked here, while the file does not say so.
     pub(super) unwritten: HashSet<GrantId>,
+    /// By what tokens come that are of no grant, while the file does not say so.
+    pub(super) unwritten_sources: Option<Arc<Sources>>,
     codes: HashMap<CodeId, Code>,
     consents: HashMap<ConsentId, KeptConsent>,
     /// The same as those of the view.
@@ -57,6 +60,8 @@ pub(super) struct Table {
     spent: HashMap<Arc<str>, HashMap<SpentId, SystemTime>>,
     /// What is kept for servers.
     upstream: UpstreamTable,
+    /// The latest end of those that are not kept any more.
+    forgotten: Option<SystemTime>,
     swept: Option<SystemTime>,
     /// The time of day when that was last told.
     pub(super) now: Option<SystemTime>,
@@ -213,7 +218,16 @@ impl Rows for Table {
         Ok(self.spent.get(owner).map_or(0, HashMap::len))
     }
 
-    fn put_spent(&mut self, Spent { id, owner, until }: &Spent) -> Result<(), Infallible> {
+    fn count_spent_of_all(&mut self, prefix: &str) -> Result<usize, Infallible> {
+        let all = self.spent.iter().filter(|(owner, _)| owner.starts_with(prefix));
+        Ok(all.map(|(_, of_one)| of_one.len()).sum())
+    }
+
+    fn forgotten_until(&mut self) -> Result<Option<SystemTime>, Infallible> {
+        Ok(self.forgotten)
+    }
+
+    fn put_spent(&mut self, Spent { id, owner, until, .. }: &Spent) -> Result<(), Infallible> {
         self.spent.entry(Arc::clone(owner)).or_default().insert(*id, *until);
         Ok(())
     }
@@ -257,6 +271,7 @@ pub(super) struct View {
     pub(super) accounts: Arc<Accounts>,
     /// What others wrote of credentials for servers, which are not here.
     pub(super) upstream_changes: UpstreamChanges,
+    pub(super) gone_sources: GoneInFile,
 }
 
 impl Default for View {
@@ -269,6 +284,7 @@ impl Default for View {
             uses: Uses::default(),
             accounts,
             upstream_changes: UpstreamChanges::default(),
+            gone_sources: GoneInFile::default(),
         }
     }
 }
@@ -446,8 +462,11 @@ impl View {
             table.codes.retain(|_, code| now < code.kept_until());
             table.consents.retain(|_, given| now < given.kept_until());
             table.accounts.sweep(|principal| table.by_principal.contains_key(principal), now);
+            let forgotten = &mut table.forgotten;
             table.spent.retain(|_, of_one| {
-                of_one.retain(|_, until| now < *until);
+                let (kept, over) = std::mem::take(of_one).into_iter().partition(|(_, until)| now < *until);
+                *of_one = kept;
+                *forgotten = over.into_values().chain(*forgotten).max();
                 !of_one.is_empty()
             });
             table.upstream.sweep(now);

@@ -6,14 +6,22 @@ use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Live, token_sources::TokenSource};
+use super::{
+    Live,
+    token_sources::{self, TokenSource},
+};
 use crate::{
-    config::OauthClient,
+    config::{Issuer, OauthClient},
     identity::{
         Allowed, Identity, Principal, Proof, Standing, Vouched,
         audience::Audience,
         foreign::{keys::IssuerKeys, verified::VerifiedJwt},
-        login::{access_token::AccessClaims, fingerprint::Fingerprint},
+        login::{
+            access_token::AccessClaims,
+            fingerprint::Fingerprint,
+            grants::Grants,
+            sources::{A_SECOND, Sources},
+        },
         scope::Scope,
     },
     ledger::{Owner, OwnerName},
@@ -41,12 +49,24 @@ impl Live {
 
     /// When a token of this source is to say that it was made, at `now`: later than the source was gone, which may be in this second.
     pub fn made_at(&self, source: &TokenSource, now: SystemTime) -> SystemTime {
-        self.gone_sources.made_at(source, now)
+        self.gone_at(source).map_or(now, |gone| now.max(gone + A_SECOND))
     }
 
     /// Whether the source of a token that was made then was gone meanwhile.
     pub(super) fn was_gone_since(&self, source: &TokenSource, made: SystemTime) -> bool {
-        self.gone_sources.had(source, made)
+        self.gone_at(source).is_some_and(|gone| made <= gone)
+    }
+
+    /// When it was seen last that a config does not have the source: by this process, or by any that has the file of logins.
+    fn gone_at(&self, source: &TokenSource) -> Option<SystemTime> {
+        let kept = self.logins.grants().and_then(|grants| grants.source_gone(&source.id()));
+        kept.max(self.gone_sources.at(source))
+    }
+
+    /// Has it kept which sources the config has, and which are gone.
+    pub(super) fn keep_sources(&self, grants: &Grants) {
+        let has = token_sources::sources(&self.config).iter().map(TokenSource::id).collect();
+        grants.keep_sources(Sources { has, gone: self.gone_sources.all(), now: self.clock.now() });
     }
 
     /// Whether logins are kept, without which there are no tokens of the gateway's own.
@@ -93,7 +113,9 @@ impl Live {
         let (issuer, subject) = name.split_once(':')?;
         let issuer = self.config.issuers.iter().find(|of| *of.name == *issuer)?;
         let Said { asked, claims: of_issuer } = serde_json::from_str(said).ok()?;
-        let source = TokenSource::Issuer(Arc::clone(&issuer.issuer), Arc::clone(&claims.client_id));
+        let credential = self.credential_of(issuer, &claims.client_id, claims.fingerprint)?;
+        let source =
+            TokenSource::Issuer(Arc::clone(&issuer.issuer), Arc::clone(&claims.client_id), credential);
         if !self.asked_claims.is_subset(&asked) || self.was_gone_since(&source, claims.issued) {
             return None;
         }
@@ -115,6 +137,14 @@ impl Live {
         let proof = Proof::Access { grant: claims.grant, fingerprint: claims.fingerprint };
         let identity = self.asserted(&vouched, &claims.client_id, proof, claims.grant_ends)?;
         Some((identity, Standing::Foreign(self.owner_of_foreign(name))))
+    }
+
+    /// By what this client proved itself when it got a token by what the issuer said, if it has that still.
+    fn credential_of(&self, issuer: &Issuer, client_id: &str, fingerprint: Fingerprint) -> Option<[u8; 32]> {
+        let mut credentials = self.config.oauth.as_ref()?.client(client_id)?.credentials().into_iter();
+        credentials.find(|credential| {
+            self.logins.fingerprint_of_assertion(issuer, credential).ok() == Some(fingerprint)
+        })
     }
 
     /// Who somebody is now of whom an issuer said something, by a token of its own or by one of the gateway's.
@@ -141,7 +171,7 @@ impl Live {
         let Vouched { issuer, token, .. } = &**vouched;
         let Proof::Access { fingerprint, .. } = proof else { return None };
         let is_taken = config.client(client_id).is_some_and(|of| config.takes_assertions(&issuer.name, of))
-            && self.logins.fingerprint_of_issuer(issuer).ok() == Some(fingerprint);
+            && self.credential_of(issuer, client_id, fingerprint).is_some();
         let scope = Scope::parse(&token.scope.as_ref()?.join(" "), config.scope_tags);
         if !is_taken || !self.may_still_ask_for(client_id, &scope) {
             return None;

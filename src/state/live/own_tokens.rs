@@ -52,7 +52,7 @@ impl Live {
         };
         let mut opened = opened.borrow_mut();
         opened.hold_for(self.number, Some(&sealers));
-        opened.hold_for_accounts(grants.account_changes());
+        opened.hold_for_logins(grants.changes());
         let digest = TokenDigest::of(token);
         if let Some((caller, Some(grant))) = opened.find(&digest, now) {
             if !is_good(&caller, grant) {

@@ -42,10 +42,33 @@ impl Live {
         (account.fingerprint == fingerprint).then_some(account)
     }
 
-    /// Who somebody is who logged in by the identity provider of this fingerprint, if they are still let in.
-    pub(super) fn person(&self, principal: &Principal, fingerprint: Fingerprint) -> Option<Identity> {
+    /// Claims on which a limit of `assign` hangs: of somebody of whom it is not known what the provider says of them, it is not known
+    /// what they may do.
+    pub fn limiting_claims(&self) -> impl Iterator<Item = &str> {
+        let provider = self.idp.as_ref().map(|idp| idp.config().provider.name());
+        let is_of_it = move |issuer: &Arc<str>| provider == Some(&**issuer);
+        let limits = self.config.assignments.iter().filter(|of| of.limits_somebody());
+        let limits = limits.filter(move |of| of.condition.issuer.as_ref().is_none_or(is_of_it));
+        limits.flat_map(|of| of.condition.claims())
+    }
+
+    /// What is known of somebody who logged in by the identity provider of this fingerprint, and who they are by it, if they are still
+    /// let in.
+    fn let_in(&self, principal: &Principal, fingerprint: Fingerprint) -> Option<(Arc<Account>, Identity)> {
         let account = self.account(principal).filter(|account| account.fingerprint == fingerprint)?;
-        self.admitted(principal, &account.claims).ok()
+        let identity = self.admitted(principal, &account.claims).ok()?;
+        Some((account, identity))
+    }
+
+    /// Whether such a one is let in, perhaps once the provider was asked again.
+    pub(super) fn has_person(&self, principal: &Principal, fingerprint: Fingerprint) -> bool {
+        self.let_in(principal, fingerprint).is_some()
+    }
+
+    /// Who such a one is, if enough is known of them to say what they may do.
+    pub(super) fn person(&self, principal: &Principal, fingerprint: Fingerprint) -> Option<Identity> {
+        let (account, identity) = self.let_in(principal, fingerprint)?;
+        account.knows(self.limiting_claims()).then_some(identity)
     }
 
     /// The same of the one that the config has.

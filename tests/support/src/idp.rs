@@ -15,7 +15,10 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use url::{Url, form_urlencoded};
 
 use crate::{
@@ -47,6 +50,8 @@ pub enum Mood {
     Fails,
     /// It says nothing.
     Hangs,
+    /// It answers as before, but whoever asks at this path waits until it lets them go.
+    HoldsAt(&'static str),
 }
 
 /// The provider.
@@ -60,6 +65,8 @@ struct State {
     speaks: Speaks,
     url: String,
     mood: Mood,
+    /// Those who wait go on once this changes.
+    lets_go: watch::Sender<()>,
     signer: Signer,
     /// What is said of each, by subject.
     people: HashMap<String, Value>,
@@ -93,6 +100,7 @@ impl TestIdp {
             speaks,
             url: format!("http://{addr}"),
             mood: Mood::Answers,
+            lets_go: watch::Sender::default(),
             signer: Signer::new("idp-1"),
             people: HashMap::new(),
             at_browser: None,
@@ -189,6 +197,11 @@ impl TestIdp {
         self.state().mood = mood;
     }
 
+    /// Answers those whom it holds.
+    pub fn lets_go(&self) {
+        self.state().lets_go.send_replace(());
+    }
+
     /// What it was asked so far: heads, and the names of what is in forms.
     pub fn requests(&self) -> Vec<String> {
         self.state().seen.clone()
@@ -196,7 +209,7 @@ impl TestIdp {
 
     /// How often something was asked for at a path.
     pub fn asked(&self, path: &str) -> usize {
-        self.state().seen.iter().filter(|head| head.split([' ', '?']).nth(1) == Some(path)).count()
+        self.state().seen.iter().filter(|head| path_of(head) == Some(path)).count()
     }
 
     /// What a browser does that is sent to `url`: asks there, and is sent back. Returns where to, from the path on.
@@ -219,13 +232,22 @@ async fn serve(mut client: Client<TcpStream>, state: Arc<Mutex<State>>) {
     while let Some(head) = client.next_head().await {
         let length = field(&head, "content-length").map_or(0, |length| length.parse().unwrap());
         let form = pairs(&String::from_utf8(client.exactly(length).await).unwrap());
-        let answer = {
+        let held = {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             let mut names: Vec<_> = form.keys().cloned().collect();
             names.sort();
             state.seen.push(head.clone() + &names.join(" "));
+            let is_held = matches!(state.mood, Mood::HoldsAt(path) if path_of(&head) == Some(path));
+            is_held.then(|| state.lets_go.subscribe())
+        };
+        if let Some(mut held) = held {
+            // An error is the end of the test.
+            let _ = held.changed().await;
+        }
+        let answer = {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             match state.mood {
-                Mood::Answers => Some(state.answer(&head, &form)),
+                Mood::Answers | Mood::HoldsAt(_) => Some(state.answer(&head, &form)),
                 Mood::Fails => Some(response(503, "Content-Type: text/html\r\n", "<h1>not now</h1>")),
                 Mood::Hangs => None,
             }
@@ -235,6 +257,10 @@ async fn serve(mut client: Client<TcpStream>, state: Arc<Mutex<State>>) {
             None => std::future::pending().await,
         }
     }
+}
+
+fn path_of(head: &str) -> Option<&str> {
+    head.split([' ', '?']).nth(1)
 }
 
 fn response(status: u16, fields: &str, body: &str) -> String {

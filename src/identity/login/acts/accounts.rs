@@ -49,6 +49,8 @@ impl Act for BeginAs {
 pub(in crate::identity::login) struct Claim {
     pub(in crate::identity::login) principal: Principal,
     pub(in crate::identity::login) recheck: Duration,
+    /// Claims of which it is to be known what the provider says.
+    pub(in crate::identity::login) claims: Vec<String>,
     pub(in crate::identity::login) now: SystemTime,
 }
 
@@ -60,12 +62,14 @@ impl Act for Claim {
     }
 
     fn run<R: Rows>(self, rows: &mut R) -> Result<(Claimed, Option<Undelivered>), R::Error> {
-        let Self { principal, recheck, now } = self;
+        let Self { principal, recheck, claims, now } = self;
         let Some(mut kept) = rows.account(&principal)? else { return Ok((Claimed::Gone, None)) };
-        if !kept.account.is_due(recheck, now) {
+        let lacks = !kept.account.knows(claims.iter().map(String::as_str));
+        if !lacks && !kept.account.is_due(recheck, now) {
             return Ok((Claimed::Fresh, None));
         }
-        if kept.was_asked_lately(now) {
+        // What it was not asked about, it is asked at once, unless it does not answer.
+        if kept.was_asked_lately(now) && !(lacks && kept.was_answered()) {
             return Ok((Claimed::Asked, None));
         }
         kept.asked = in_millis(now);

@@ -6,7 +6,7 @@ use super::act::{Act, Undelivered};
 use crate::identity::login::{
     grant_id::GrantId,
     rows::{MOST, Rows},
-    spent::{MOST_GIVEN_BACK, MOST_OF_ONE, NotSpent, Spent},
+    spent::{NotSpent, Spent},
 };
 
 /// Uses something up. It is used also if nobody hears of it any more: whoever signed it signs another.
@@ -23,7 +23,10 @@ impl Act for Spend {
     }
 
     fn run<R: Rows>(self, rows: &mut R) -> Result<(Self::Answer, Option<Undelivered>), R::Error> {
-        Ok((spend(rows, &self.spent, MOST_OF_ONE)?, None))
+        if rows.forgotten_until()?.is_some_and(|until| self.spent.until <= until) {
+            return Ok((Err(NotSpent::Forgotten), None));
+        }
+        Ok((spend(rows, &self.spent)?, None))
     }
 }
 
@@ -51,7 +54,7 @@ impl Act for EndToken {
         if rows.count()? >= MOST {
             return Ok((Err(NotSpent::Full), None));
         }
-        let done = spend(rows, &spent, MOST_GIVEN_BACK)?;
+        let done = spend(rows, &spent)?;
         if done.is_ok() {
             rows.put_revoked(grant, spent.until)?;
         }
@@ -59,11 +62,16 @@ impl Act for EndToken {
     }
 }
 
-fn spend<R: Rows>(rows: &mut R, spent: &Spent, most: usize) -> Result<Result<(), NotSpent>, R::Error> {
+fn spend<R: Rows>(rows: &mut R, spent: &Spent) -> Result<Result<(), NotSpent>, R::Error> {
     if rows.is_spent(spent.id)? {
         return Ok(Err(NotSpent::Again));
     }
-    if rows.count_spent(&spent.owner)? >= most {
+    if rows.count_spent(&spent.owner)? >= spent.most {
+        return Ok(Err(NotSpent::Full));
+    }
+    if let Some((prefix, most)) = spent.most_of_all
+        && rows.count_spent_of_all(prefix)? >= most
+    {
         return Ok(Err(NotSpent::Full));
     }
     rows.put_spent(spent)?;

@@ -53,6 +53,7 @@ fn account(groups: &[&str], keep: Option<&str>, checked: u64) -> KeptAccount {
         fingerprint: Fingerprint::new([7; 8]),
         display: "alice@corp.example".into(),
         claims,
+        known: ["groups".to_owned()].into(),
         checked: at(checked),
     };
     KeptAccount::new(account, keep.map(|keep| Secret::new(keep.into())))
@@ -64,7 +65,7 @@ async fn log_in(logins: &Logins, account: KeptAccount, now: u64) -> (Secret, Pag
 }
 
 async fn claim(logins: &Logins, now: u64) -> Claimed {
-    grants(logins).claim_recheck(&alice(), HOUR, at(now)).await.unwrap()
+    grants(logins).claim_recheck(&alice(), HOUR, Vec::new(), at(now)).await.unwrap()
 }
 
 async fn claimed(logins: &Logins, now: u64) -> KeptAccount {
@@ -91,10 +92,10 @@ async fn what_is_said_of_somebody_is_asked_for_once_and_kept() {
         assert_eq!(kept.keep.as_ref().map(Secret::expose), Some("refresh-1"));
         assert!(matches!(claim(&logins, 3_629).await, Claimed::Asked));
         // A provider that gives no other one.
-        let changes = grants(&logins).account_changes();
+        let changes = grants(&logins).changes();
         grants(&logins).renew_account(account(&["ops"], None, 3_601), kept.asked).await.unwrap();
         assert_eq!(groups(&logins), Some(json!(["ops"])));
-        assert_eq!(grants(&logins).account_changes(), changes + 1, "what was opened is looked at anew");
+        assert_eq!(grants(&logins).changes(), changes + 1, "what was opened is looked at anew");
         let again = claimed(&logins, 7_300).await;
         assert_eq!(again.keep.as_ref().map(Secret::expose), Some("refresh-1"));
         // Somebody logs in while the provider is asked: what it says then counts.

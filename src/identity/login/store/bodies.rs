@@ -1,6 +1,7 @@
 //! What the sealed columns say, as JSON. A key that is not known is a fault: a newer gateway may mean a limit by it.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -104,6 +105,9 @@ struct AccountBody {
     fingerprint: String,
     display: String,
     claims: Map<String, Value>,
+    /// As earlier versions wrote it, nothing is known of claims that are not there.
+    #[serde(default)]
+    known: BTreeSet<String>,
     checked: i64,
     asked: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -286,6 +290,7 @@ pub(super) fn of_account(kept: &KeptAccount) -> Option<Text> {
         fingerprint: hex::encode(account.fingerprint.bytes()),
         display: account.display.to_string(),
         claims: account.claims.clone(),
+        known: account.known.clone(),
         checked: millis(account.checked),
         asked: millis(*asked),
         keep: keep.as_ref().map(|keep| Zeroizing::new(keep.expose().to_owned())),
@@ -293,13 +298,14 @@ pub(super) fn of_account(kept: &KeptAccount) -> Option<Text> {
 }
 
 pub(super) fn account(principal: Principal, text: &[u8]) -> Option<KeptAccount> {
-    let AccountBody { fingerprint, display, claims, checked, asked, keep } =
+    let AccountBody { fingerprint, display, claims, known, checked, asked, keep } =
         serde_json::from_slice(text).ok()?;
     let account = Account {
         principal,
         fingerprint: Fingerprint::new(bytes(&fingerprint)?),
         display: display.into(),
         claims,
+        known,
         checked: moment(checked),
     };
     let keep = keep.map(|keep| Secret::new(keep.as_str().to_owned()));

@@ -26,6 +26,7 @@ use crate::{
     identity::login::{
         account::KeptAccount,
         keys::{Keys, NoKey, Purpose},
+        sources::SourceId,
         table::{LINGER, View},
     },
     secret::SecretKey,
@@ -150,6 +151,16 @@ pub(super) const MIGRATIONS: &[&str] = &[
         body BLOB NOT NULL         -- sealed
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX clients_server ON clients (server);
+",
+    "
+    ALTER TABLE store ADD COLUMN forgotten INTEGER NOT NULL DEFAULT 0; -- the latest end of what was taken out of spent
+    CREATE TABLE sources (
+        id BLOB PRIMARY KEY,       -- SHA-256 of that by which tokens without a grant come
+        has INTEGER NOT NULL,      -- whether the config had it when it was looked at last
+        gone INTEGER NOT NULL,     -- when a config was seen last that did not have it; 0: never
+        changed INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX sources_changed ON sources (changed);
 ",
 ];
 
@@ -442,6 +453,7 @@ impl Database {
         let mut grants = Vec::new();
         let mut revoked = Vec::new();
         let mut accounts = Vec::new();
+        let mut gone_sources = Vec::new();
         if is_all || changed != self.seen {
             let mut select = tx.prepare("SELECT id, principal, body FROM grants WHERE changed > ?1")?;
             for row in select.query_map([since], SealedRow::read)? {
@@ -468,6 +480,11 @@ impl Database {
                     None => faults.push(row.name("accounts")),
                 }
             }
+            let mut select = tx.prepare("SELECT id, gone FROM sources WHERE changed > ?1 AND gone > 0")?;
+            let source = |row: &Row<'_>| Ok((SourceId(row.get(0)?), moment(row.get(1)?)));
+            for source in select.query_map([since], source)? {
+                gone_sources.push(source?);
+            }
         }
         if self.seen >= 0 && (is_all || changed != self.seen) {
             // What this process wrote itself, it knows.
@@ -478,7 +495,7 @@ impl Database {
             }
         }
         drop(tx);
-        let mut has_revoked = !revoked.is_empty();
+        let mut has_revoked = !revoked.is_empty() | view.gone_sources.put(gone_sources);
         // Before their grants, which are nothing without them.
         if is_all {
             let those: HashSet<_> = accounts.iter().map(|kept| &kept.account.principal).collect();
@@ -558,8 +575,11 @@ fn begin(
     let Some((sealed, salt, latest)) = stored else {
         let (secret, salt) = (SecretKey::random().map_err(|_| no_key(NoKey))?, new_salt()?);
         let sealed = sealer.seal(ROW, b"", secret.expose()).map_err(no_key)?;
-        tx.execute("INSERT INTO store VALUES (1, ?1, ?2, 0, ?3)", params![sealed, salt, millis(now)])
-            .map_err(fault)?;
+        tx.execute(
+            "INSERT INTO store (one, secret, salt, changed, latest) VALUES (1, ?1, ?2, 0, ?3)",
+            params![sealed, salt, millis(now)],
+        )
+        .map_err(fault)?;
         return Ok((secret, salt));
     };
     let secret = sealer.open(ROW, b"", &sealed).ok_or_else(|| wrong_key(path))?;

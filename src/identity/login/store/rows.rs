@@ -1,6 +1,6 @@
 //! The rows of the file, in a transaction.
 
-use std::time::SystemTime;
+use std::{collections::HashSet, time::SystemTime};
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use sha2::{Digest as _, Sha256};
@@ -19,6 +19,7 @@ use crate::identity::{
         keys::{Keys, NoKey, Purpose},
         kind::KindTag,
         rows::Rows,
+        sources::{A_SECOND, KEPT, SourceId, Sources},
         spent::{Spent, SpentId},
         table::LINGER,
     },
@@ -151,6 +152,10 @@ impl FileRows<'_> {
     pub(super) fn sweep(&mut self) -> rusqlite::Result<bool> {
         let before = millis(self.now).saturating_sub(LINGER.as_millis() as i64);
         let mut is_more = false;
+        self.tx.prepare(
+            "UPDATE store SET forgotten = ends FROM (SELECT max(ends) AS ends FROM spent WHERE ends <= ?1) \
+             WHERE ends > forgotten",
+        )?.execute([before])?;
         for (table, end) in [
             ("grants", "over"),
             ("revoked", "ends"),
@@ -167,6 +172,8 @@ impl FileRows<'_> {
                 is_more |= self.tx.execute(&delete, [before])? as i64 == PORTION;
             }
         }
+        let long_ago = millis(self.now).saturating_sub(KEPT.as_millis() as i64);
+        self.tx.execute("DELETE FROM sources WHERE has = 0 AND gone <= ?1", [long_ago])?;
         // Who has no grant any more is forgotten. The others are looked at again the next time.
         let is_over = format!(
             "SELECT id FROM accounts WHERE ends <= ?1 AND NOT EXISTS \
@@ -178,6 +185,35 @@ impl FileRows<'_> {
             is_more |= self.tx.execute(&delete, [before])? as i64 == PORTION;
         }
         Ok(is_more)
+    }
+
+    /// Writes which sources of tokens a config has. One that it does not have, and the one before had, is gone from then on; that may
+    /// have been while no gateway ran.
+    pub(super) fn keep_sources(&mut self, Sources { has, gone, now }: &Sources) -> rusqlite::Result<()> {
+        let changed = self.change()?;
+        let had: Vec<[u8; 32]> = {
+            let mut select = self.tx.prepare("SELECT id FROM sources WHERE has = 1")?;
+            select.query_map((), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+        };
+        let has: HashSet<_> = has.iter().copied().collect();
+        let lost = had.into_iter().map(SourceId).filter(|id| !has.contains(id) && !gone.contains_key(id));
+        let gone = gone.iter().map(|(id, at)| (*id, *at)).chain(lost.map(|id| (id, *now)));
+        let mut insert = self.tx.prepare(
+            "INSERT INTO sources VALUES (?1, 0, ?2, ?3) ON CONFLICT (id) DO UPDATE SET has = 0, \
+             gone = CASE WHEN excluded.gone > gone THEN max(excluded.gone, gone + ?4) ELSE gone END, \
+             changed = excluded.changed",
+        )?;
+        let a_second = A_SECOND.as_millis() as i64;
+        for (SourceId(id), at) in gone {
+            insert.execute(params![id, millis(at), changed, a_second])?;
+        }
+        let mut insert = self
+            .tx
+            .prepare("INSERT INTO sources VALUES (?1, 1, 0, ?2) ON CONFLICT (id) DO UPDATE SET has = 1")?;
+        for SourceId(id) in has {
+            insert.execute(params![id, changed])?;
+        }
+        Ok(())
     }
 
     fn one(&self, select: &str, id: &[u8; 32]) -> rusqlite::Result<Option<SealedRow>> {
@@ -343,7 +379,20 @@ impl Rows for FileRows<'_> {
         Ok(usize::try_from(count).unwrap_or_default())
     }
 
-    fn put_spent(&mut self, Spent { id, owner, until }: &Spent) -> rusqlite::Result<()> {
+    fn count_spent_of_all(&mut self, prefix: &str) -> rusqlite::Result<usize> {
+        // No text that begins so is behind this one: no text has the last character of all.
+        let (from, to) = (prefix, format!("{prefix}{}", char::MAX));
+        let count = "SELECT count(*) FROM spent WHERE owner >= ?1 AND owner < ?2";
+        let count: i64 = self.tx.prepare(count)?.query_row([from, &to], |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+
+    fn forgotten_until(&mut self) -> rusqlite::Result<Option<SystemTime>> {
+        let until: i64 = self.tx.prepare("SELECT forgotten FROM store")?.query_row((), |row| row.get(0))?;
+        Ok((until > 0).then(|| moment(until)))
+    }
+
+    fn put_spent(&mut self, Spent { id, owner, until, .. }: &Spent) -> rusqlite::Result<()> {
         self.change()?;
         let mut insert = self.tx.prepare("INSERT INTO spent VALUES (?1, ?2, ?3)")?;
         insert.execute(params![id.0, owner, millis(*until)]).map(|_| ())

@@ -13,7 +13,7 @@ use test_basics::waiting::until;
 
 use super::{database::MIGRATIONS, *};
 use crate::{
-    config::LoginTerms,
+    config::{LoginStorage, LoginTerms},
     identity::{
         Principal,
         login::{
@@ -23,6 +23,7 @@ use crate::{
             grants::{GrantKind, Grants, Issued, NotRefreshed, NotWritten, RefreshOf, Token},
             refresh_token::{GrantSecret, RefreshToken},
             session_token::SessionClaims,
+            spent::{NotSpent, Spent},
         },
     },
     secret::{Secret, SecretKey},
@@ -524,7 +525,8 @@ fn as_the_first_version_left_it(place: &Place, secret: &GrantSecret) -> GrantId 
     let sql = place.sql();
     sql.execute_batch(
         "DROP TABLE codes; DROP TABLE consents; DROP TABLE accounts; DROP TABLE spent; DROP TABLE upstream; \
-         DROP TABLE upstream_gone; DROP TABLE flows; DROP TABLE clients; PRAGMA user_version = 1",
+         DROP TABLE upstream_gone; DROP TABLE flows; DROP TABLE clients; DROP TABLE sources; \
+         ALTER TABLE store DROP COLUMN forgotten; PRAGMA user_version = 1",
     )
     .unwrap();
     let id = GrantId::random().unwrap();
@@ -605,4 +607,66 @@ fn a_store_that_is_not_wanted_any_more_is_not_sealed_with_a_key_that_the_config_
         }
         place.open_with(&keyed(2), 0).unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_was_used_and_forgotten_by_a_clock_that_ran_ahead_is_not_taken_again() {
+    let place = Place::new();
+    let memory = LoginStore { storage: LoginStorage::Memory, ..LoginStore::default() };
+    for store in [LoginStore::default(), memory] {
+        let logins = place.open_with(&store, 0).unwrap();
+        let spend = async |id: &[u8], until: u64, now: u64| {
+            grants(&logins).spend(Spent::assertion("client a", id, at(until)), at(now)).await
+        };
+        assert_eq!(spend(b"1", 200, 0).await, Ok(()));
+        assert_eq!(spend(b"1", 200, 1).await, Err(NotSpent::Again));
+        // Another gateway of the file, or this one before it was started again, has its clock ten minutes ahead.
+        assert_eq!(spend(b"2", 900, 600).await, Ok(()));
+        grants(&logins).sweep(at(600));
+        if store.storage == LoginStorage::File {
+            let count =
+                || place.sql().query_row("SELECT count(*) FROM spent", (), |row| row.get::<_, i64>(0));
+            until("the first one to be forgotten", || count().unwrap() == 1).await;
+        }
+        assert_eq!(spend(b"1", 200, 30).await, Err(NotSpent::Forgotten));
+        assert_eq!(spend(b"3", 200, 30).await, Err(NotSpent::Forgotten), "nobody knows");
+        assert_eq!(spend(b"3", 201, 30).await, Ok(()));
+        assert_eq!(spend(b"2", 900, 30).await, Err(NotSpent::Again));
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_no_places_left_gives_back_all_the_same_and_each_network_has_its_own() {
+    let logins = Logins::new().unwrap();
+    let memory = LoginStore { storage: LoginStorage::Memory, ..LoginStore::default() };
+    let opening = Opening { now: &|| at(0), is_wanted: &|| true };
+    logins.keep_store(logins.open_store(&memory, std::path::Path::new("none"), opening).unwrap());
+    let spend = async |spent| grants(&logins).spend(spent, at(0)).await;
+    let of_client = |n: u32| Spent::assertion("client a", &n.to_be_bytes(), at(200));
+    let mut n = 0;
+    while spend(of_client(n)).await == Ok(()) {
+        n += 1;
+    }
+    assert_eq!((n, spend(of_client(n)).await), (10_000, Err(NotSpent::Full)));
+    assert_eq!(
+        spend(of_client(0).to_give_back()).await,
+        Err(NotSpent::Again),
+        "it was used, wherever it comes"
+    );
+    assert_eq!(spend(of_client(n).to_give_back()).await, Ok(()));
+    assert_eq!(spend(of_client(n)).await, Err(NotSpent::Again));
+    let mut given_back = 1;
+    while spend(of_client(n + given_back).to_give_back()).await == Ok(()) {
+        given_back += 1;
+    }
+    assert_eq!(given_back, 1_000);
+    let login = |network: u32, n: u32| {
+        let address = std::net::Ipv4Addr::from_bits((network << 8) | (n % 200));
+        Spent::login(std::net::IpAddr::from(address).into(), &format!("{network} {n}"), at(600))
+    };
+    let mut of_one = 0;
+    while spend(login(1, of_one)).await == Ok(()) {
+        of_one += 1;
+    }
+    assert_eq!((of_one, spend(login(2, 0)).await), (1_000, Ok(())));
 }

@@ -26,6 +26,7 @@ use crate::identity::login::{
         grants::{Revoke, end, note_uses},
     },
     grant_id::GrantId,
+    sources::Sources,
     table::View,
     token_sealers::TokenSealers,
 };
@@ -120,6 +121,8 @@ struct Done {
     swept: Option<(SystemTime, bool)>,
     /// What is written as revoked.
     revoked: HashSet<GrantId>,
+    /// What is written of the sources of tokens.
+    sources: Option<Arc<Sources>>,
     is_written: bool,
 }
 
@@ -200,6 +203,10 @@ impl Writer {
             if !done.revoked.is_empty() {
                 self.view.change(|table| table.unwritten.retain(|id| !done.revoked.contains(id)));
             }
+            if let Some(sources) = &done.sources {
+                let is_it = |unwritten: &mut Arc<Sources>| Arc::ptr_eq(unwritten, sources);
+                self.view.change(|table| table.unwritten_sources.take_if(is_it));
+            }
         }
         // Before anybody is answered, so that this process knows what it has answered.
         let mut news = News::default();
@@ -217,14 +224,17 @@ impl Writer {
 
     /// Does these, and what is to be written besides, in one transaction.
     fn write(&mut self, jobs: Vec<Box<dyn Job>>) -> rusqlite::Result<Done> {
-        let (unwritten, now) = self.view.change(|table| (table.unwritten.clone(), table.now));
+        let (unwritten, sources, now) =
+            self.view.change(|table| (table.unwritten.clone(), table.unwritten_sources.clone(), table.now));
         let asked = jobs.iter().filter_map(|job| job.now());
         let now = asked.chain(now).max().unwrap_or(UNIX_EPOCH);
         let may_sweep = |(swept, is_more): (SystemTime, bool)| is_more || now >= swept + SWEEP;
         let sweeps = now != UNIX_EPOCH && self.swept.is_none_or(may_sweep);
         let uses = if sweeps { self.view.unwritten_uses(USES) } else { Vec::new() };
         let (is_down, undelivered) = (self.down.is_some(), &self.undelivered);
-        if jobs.is_empty() && unwritten.is_empty() && undelivered.is_empty() && !sweeps && !is_down {
+        let has_work =
+            !jobs.is_empty() || !unwritten.is_empty() || sources.is_some() || !undelivered.is_empty();
+        if !has_work && !sweeps && !is_down {
             return Ok(Done::default());
         }
         self.database.write(now, |rows| {
@@ -233,6 +243,9 @@ impl Writer {
             }
             for id in &unwritten {
                 end(rows, *id)?;
+            }
+            if let Some(sources) = &sources {
+                rows.keep_sources(sources)?;
             }
             for lost in undelivered {
                 lost.undo(rows, now)?;
@@ -246,6 +259,7 @@ impl Writer {
                 answers,
                 swept: sweeps.then_some((now, is_more)),
                 revoked: unwritten,
+                sources,
                 is_written: true,
             })
         })
