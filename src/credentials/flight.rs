@@ -150,6 +150,7 @@ impl ServerCredentials {
             (true, false) => {
                 // The server may err. It is not thrown away, and tried again after a while.
                 let pause = Pause::of(REFUSED, now, "the server refuses it");
+                self.forget_discovered();
                 self.vault.known.change(&wanted.place, |slot| {
                     *slot = Slot::lacking(Missing::Reconnect, Some(kept.key()), Some(pause));
                 });
@@ -344,6 +345,7 @@ impl ServerCredentials {
         if let Ok(Err(_)) = upstreams.put(row, Some(expected)).await {
             return None;
         }
+        self.forget_discovered();
         self.lack(&wanted.place, Missing::Reconnect, Some(key));
         self.vault.tell(Told::Lost, &self.server, &wanted.owner, issuer.as_deref(), Some(why));
         self.vault.note_change();
@@ -364,7 +366,7 @@ impl ServerCredentials {
         match asked.await {
             Ok(tokens) => self.hold_token(wanted, &tokens, CredentialKey::STATIC),
             Err(why) => {
-                self.forget_discovered().await;
+                self.forget_discovered();
                 self.fail(wanted, None, why.reason())
             }
         }

@@ -396,9 +396,13 @@ impl ServerCredentials {
         Ok(found)
     }
 
-    /// Something failed by what is known of the authorization server: it is looked at again.
-    pub async fn forget_discovered(&self) {
-        *self.discovered.lock().await = None;
+    /// Something failed by what is known of the authorization server, or the server takes nothing of it any more: it may be another now,
+    /// and is looked at again.
+    pub fn forget_discovered(&self) {
+        // Whoever has it locked looks at it now.
+        if let Ok(mut discovered) = self.discovered.try_lock() {
+            *discovered = None;
+        }
     }
 
     /// Who the gateway is at this authorization server: one that registers is kept, and is the same the next time.
