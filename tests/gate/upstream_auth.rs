@@ -215,6 +215,22 @@ async fn what_an_issuer_takes_back_is_lost_and_it_is_not_asked_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_its_tokens_from_another_issuer_now_is_connected_there() {
+    let mut upstream = UpstreamIssuer::start().await;
+    let gate = Gate::start(config(json!({ "files": upstream.server_config(json!({})) }))).await;
+    connect(&gate, &upstream, "files", "token:dev", "alice").await;
+    upstream.moves().await;
+    let (_, body) = whoami(&gate, "files", DEV).await;
+    assert!(body.contains("/oauth/authorize?server_id=files"), "{body}");
+    // What the old one gave is shown to the old one alone, and the gateway registers anew.
+    connect(&gate, &upstream, "files", "token:dev", "bob").await;
+    assert_eq!((account(&gate, "files", DEV).await, upstream.asked("/register")), ("bob".into(), 2));
+    let state = credentials(&gate, "files").state(&owner("token:dev")).await.unwrap();
+    assert_eq!(state.issuer.as_deref(), Some(&*upstream.issuer()));
+    nothing_is_told(&gate, &upstream);
+}
+
+#[tokio::test]
 async fn an_issuer_that_does_not_answer_locks_nobody_out() {
     for broken in [Tokens::Fails, Tokens::Babbles, Tokens::Redirects] {
         let upstream = UpstreamIssuer::start().await;

@@ -160,12 +160,7 @@ impl UpstreamIssuer {
             made: 0,
         }));
         for listener in [server, issuer] {
-            let state = Arc::clone(&state);
-            tokio::spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve(Client::new(stream), Arc::clone(&state)));
-                }
-            });
+            accept(listener, Arc::clone(&state));
         }
         Self { server: server_addr, issuer: issuer_addr, state }
     }
@@ -270,7 +265,21 @@ impl UpstreamIssuer {
         state.refresh.retain(|_, grant| grant.account != account);
     }
 
-    /// It forgets a client that registered.
+    /// The server has its tokens from another authorization server from now on. Nothing of the one that it had is good.
+    pub async fn moves(&mut self) {
+        let listener = listener().await;
+        self.issuer = listener.local_addr().unwrap();
+        {
+            let mut state = self.state();
+            state.issuer = format!("http://{}", self.issuer);
+            state.access.clear();
+            state.refresh.clear();
+        }
+        self.forgets_clients();
+        accept(listener, Arc::clone(&self.state));
+    }
+
+    /// It forgets clients that registered.
     pub fn forgets_clients(&self) {
         self.state().clients.retain(|name, _| name == CLIENT);
     }
@@ -326,6 +335,14 @@ impl UpstreamIssuer {
 
 async fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(Client::new(stream), Arc::clone(&state)));
+        }
+    });
 }
 
 async fn serve(mut client: Client<TcpStream>, state: Arc<Mutex<State>>) {
