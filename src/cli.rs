@@ -3,6 +3,8 @@
 mod common;
 mod edit;
 mod explain;
+mod store;
+mod store_list;
 mod token;
 mod token_edit;
 mod token_list;
@@ -31,7 +33,7 @@ use crate::{
     config::{self, Access, Level, LogFormat, Severity, Tls},
     downstream::self_signed::SelfMade,
     gateway::{LogFlags, exposed},
-    identity::login::store,
+    identity::login::store as logins,
     secret::Secret,
 };
 
@@ -129,6 +131,9 @@ Examples:
     /// Add, list, change and disable users, and make hashes of passwords
     #[command(subcommand)]
     User(user::User),
+    /// Back up, list and end what is kept on disk: logins, and connections to servers
+    #[command(subcommand)]
+    Store(store::Store),
     /// What a running gateway starts beside its children: see `child::reaper`
     #[command(name = reaper::SUBCOMMAND, hide = true)]
     ReapChildren,
@@ -187,6 +192,7 @@ fn command(command: Command) -> Result<ExitCode, String> {
         Command::Init { file } => token::with_token(|token| init(&file, token)),
         Command::Token(token) => token::run(token)?,
         Command::User(command) => user::run(command)?,
+        Command::Store(command) => store::run(command)?,
         Command::ReapChildren => {
             reaper::run();
             ExitCode::SUCCESS
@@ -216,7 +222,7 @@ fn check(path: &Path) -> ExitCode {
         let _ = writeln!(io::stderr(), "warning: the CA that is kept is not used; {fault}");
     }
     if snapshot.keeps_logins() {
-        if let Some(fault) = store::fault(&snapshot.login_store, &snapshot.state_dir) {
+        if let Some(fault) = logins::fault(&snapshot.login_store, &snapshot.state_dir) {
             return fail(BAD_USAGE, &format!("logins cannot be kept: {fault}"));
         }
         if snapshot.login_store.encryption_keys.is_empty() {

@@ -114,6 +114,15 @@ impl Keys {
         Self { secrets: secrets.into_iter().map(|secret| extracted(secret.as_ref(), salt)).collect() }
     }
 
+    /// The same, of which this one is the first.
+    pub(super) fn beginning_with(&self, first: usize) -> Self {
+        let mut secrets = self.secrets.clone();
+        if let Some(upto) = secrets.get_mut(..=first) {
+            upto.rotate_right(1);
+        }
+        Self { secrets }
+    }
+
     /// The key that makes something for this purpose.
     pub fn first(&self, purpose: Purpose) -> Result<Zeroizing<[u8; 32]>, NoKey> {
         self.secrets.first().ok_or(NoKey).and_then(|secret| expanded(secret, purpose))

@@ -1,6 +1,6 @@
 //! Where what logins began is kept, for as long as nobody else changes it: in memory, or in a file.
 
-use std::{sync::Arc, time::SystemTime};
+use std::time::SystemTime;
 
 use super::{
     account::KeptAccount,
@@ -10,7 +10,7 @@ use super::{
     grant_id::GrantId,
     kind::KindTag,
     spent::{Spent, SpentId},
-    upstream_row::{KeptClient, KeptFlow, KeptUpstream, PairId, UpstreamOwner, UpstreamRow, UpstreamState},
+    upstream_row::{KeptClient, KeptFlow, KeptUpstream, PairId, UpstreamCounts, UpstreamOwner, UpstreamRow},
 };
 use crate::identity::principal::Principal;
 
@@ -29,7 +29,7 @@ pub(super) trait UpstreamRows {
     /// So many, without bodies, by owner and server.
     fn all_credentials(&mut self, most: usize) -> Result<Vec<UpstreamRow>, Self::Error>;
     /// How many there are of each server in each state.
-    fn credential_counts(&mut self) -> Result<Vec<(Arc<str>, UpstreamState, usize)>, Self::Error>;
+    fn credential_counts(&mut self) -> Result<UpstreamCounts, Self::Error>;
     fn count_credentials(&mut self) -> Result<usize, Self::Error>;
     fn count_credentials_of(&mut self, owner: &UpstreamOwner) -> Result<usize, Self::Error>;
     /// Adds one, or replaces what there is of it.

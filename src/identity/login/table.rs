@@ -380,6 +380,17 @@ impl View {
         (there.iter().map(|grant| (grant.principal.clone(), self.summary(grant))).collect(), count)
     }
 
+    /// All that are not over, by whom they are of; of one, that which began last first.
+    pub(super) fn all(&self, now: SystemTime) -> Vec<(Principal, GrantSummary)> {
+        let table = self.table.lock();
+        let there = table.grants.values().filter(|grant| now < grant.over());
+        let mut all: Vec<_> = there.map(|grant| (grant.principal.clone(), self.summary(grant))).collect();
+        all.sort_by_cached_key(|(principal, grant)| {
+            (principal.to_string(), Reverse(grant.began), grant.shown_id.clone())
+        });
+        all
+    }
+
     fn summary(&self, grant: &Grant) -> GrantSummary {
         GrantSummary {
             shown_id: grant.id.shown(),

@@ -23,7 +23,9 @@ use crate::identity::principal::Principal;
 
 pub use super::{
     upstream_changes::UpstreamChange,
-    upstream_row::{LONGEST_BODY, NotKept, StoreDown, UpstreamOwner, UpstreamRow, UpstreamState},
+    upstream_row::{
+        LONGEST_BODY, NotKept, StoreDown, UpstreamCounts, UpstreamOwner, UpstreamRow, UpstreamState,
+    },
 };
 
 /// All credentials for servers. Where they are in a file, each function waits for the thread that has it, 5 s at most.
@@ -85,7 +87,7 @@ impl Upstreams {
     }
 
     /// How many there are of each server in each state.
-    pub async fn counts(&self) -> Result<Vec<(Arc<str>, UpstreamState, usize)>, StoreDown> {
+    pub async fn counts(&self) -> Result<UpstreamCounts, StoreDown> {
         self.run(Counts).await
     }
 

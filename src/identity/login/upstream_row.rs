@@ -83,6 +83,9 @@ impl UpstreamState {
     }
 }
 
+/// How many credentials there are for each server in each state.
+pub type UpstreamCounts = Vec<(Arc<str>, UpstreamState, usize)>;
+
 /// A credential for a server. All but the body stands open in the file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpstreamRow {

@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 
 use super::{
     rows::UpstreamRows,
-    upstream_row::{KeptClient, KeptFlow, KeptUpstream, PairId, UpstreamOwner, UpstreamRow, UpstreamState},
+    upstream_row::{
+        KeptClient, KeptFlow, KeptUpstream, PairId, UpstreamCounts, UpstreamOwner, UpstreamRow, UpstreamState,
+    },
 };
 use crate::identity::principal::Principal;
 
@@ -55,7 +57,7 @@ impl UpstreamRows for UpstreamTable {
         Ok(rows)
     }
 
-    fn credential_counts(&mut self) -> Result<Vec<(Arc<str>, UpstreamState, usize)>, Infallible> {
+    fn credential_counts(&mut self) -> Result<UpstreamCounts, Infallible> {
         let mut counts: BTreeMap<_, usize> = BTreeMap::new();
         for KeptUpstream { row, .. } in self.credentials.values() {
             *counts.entry((&row.server, row.state.name())).or_default() += 1;

@@ -338,33 +338,38 @@ async fn a_row_that_is_moved_or_put_back_opens_nothing_and_is_named_and_stays() 
     assert_eq!(body(&logins, &alice, "github").await, None);
     let last = || status.borrow().last_fault.clone().unwrap_or_default();
     assert_eq!(&*last(), "upstream user:alice github");
-    // What is alice's, as bob's: by its columns, by its body, by another server, by another id.
-    for (sql, owner) in [
-        ("UPDATE upstream SET owner = 'user:bob' WHERE owner = 'user:alice'", &bob),
+    // What is alice's, as bob's: by its columns, by its body; for another server, and of nobody.
+    for (sql, left) in [
+        ("UPDATE upstream SET owner = 'user:bob' WHERE owner = 'user:alice'", "bob's"),
         (
             "UPDATE upstream SET body = (SELECT body FROM upstream WHERE owner = 'user:alice') WHERE owner = 'user:bob'",
-            &bob,
+            "alice's",
         ),
-        ("UPDATE upstream SET server = 'git' WHERE owner = 'user:alice'", &alice),
-        ("UPDATE upstream SET owner = CAST(x'ff' AS TEXT) WHERE owner = 'user:alice'", &alice),
-        ("UPDATE upstream SET state = 'free' WHERE owner = 'user:alice'", &alice),
+        (
+            "UPDATE upstream SET id = x'00' WHERE owner = 'user:bob';
+             UPDATE upstream SET id = (SELECT id FROM theirs WHERE owner = 'user:bob') WHERE owner = 'user:alice'",
+            "",
+        ),
+        ("UPDATE upstream SET server = 'git' WHERE owner = 'user:alice'", "bob's"),
+        ("UPDATE upstream SET owner = CAST(x'ff' AS TEXT) WHERE owner = 'user:alice'", "bob's"),
+        ("UPDATE upstream SET state = 'free' WHERE owner = 'user:alice'", "bob's"),
     ] {
         let place = Place::new();
         let logins = place.open();
         put(&logins, &alice, "github", "alice's").await;
         put(&logins, &bob, "github", "bob's").await;
-        place.sql().execute_batch(sql).unwrap();
+        let moved = place.sql();
+        moved.execute_batch("CREATE TEMP TABLE theirs AS SELECT id, owner FROM upstream").unwrap();
+        moved.execute_batch(sql).unwrap();
         let mut found = Vec::new();
         for owner in [&alice, &bob] {
             found.extend(body(&logins, owner, "github").await);
         }
-        assert!(!found.contains(&format!("{}'s", if *owner == bob { "" } else { "alice" })), "{sql}");
-        assert!(found.len() == 1, "{sql}: {found:?}");
+        assert_eq!(found.concat(), left, "{sql}");
         let all = rows(&logins).all(10).await.unwrap();
-        assert_eq!(all.len(), 1, "{sql}: {all:?}");
+        assert_eq!(all.len(), found.len(), "{sql}: {all:?}");
         assert!(logins.status().borrow().faults > 0, "{sql}");
-        let count: i64 =
-            place.sql().query_row("SELECT count(*) FROM upstream", (), |row| row.get(0)).unwrap();
+        let count: i64 = place.sql().query_row("SELECT count(*) FROM upstream", (), |row| row.get(0)).unwrap();
         assert_eq!(count, 2, "{sql}: nothing is removed");
     }
     for sql in ["UPDATE flows SET principal = 'user:bob'", "UPDATE clients SET issuer = 'https://b.example'"]

@@ -1,6 +1,9 @@
 //! What is done to accounts of the identity provider.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     act::{Act, Undelivered},
@@ -9,7 +12,7 @@ use super::{
 use crate::identity::{
     login::{
         account::{Claimed, KeptAccount, in_millis},
-        grant::NotBegun,
+        grant::{Grant, NotBegun},
         kind::KindTag,
         rows::{MOST, Rows},
     },
@@ -122,20 +125,59 @@ impl Act for End {
 
     fn run<R: Rows>(self, rows: &mut R) -> Result<((), Option<Undelivered>), R::Error> {
         let Self(principal) = self;
-        for kind in [KindTag::Session, KindTag::Page, KindTag::Client] {
-            for (id, _) in rows.of_principal(&principal, kind)? {
-                grants::end(rows, id)?;
-            }
-        }
-        for given in rows.consents_of(&principal)? {
-            rows.remove_consent(given.consent.id())?;
-        }
-        for (id, _) in rows.codes_of(&principal)? {
-            if rows.code(id)?.is_some_and(|code| code.is_new()) {
-                clients::use_up(rows, id)?;
-            }
-        }
+        end_all(rows, &principal)?;
         rows.remove_account(&principal)?;
         Ok(((), None))
     }
+}
+
+/// All that came of logins of somebody ends, or of what they allowed this client alone. How many grants those were. They may log in
+/// again.
+pub(in crate::identity::login) struct EndAll {
+    pub(in crate::identity::login) principal: Principal,
+    pub(in crate::identity::login) client_id: Option<Arc<str>>,
+}
+
+impl Act for EndAll {
+    type Answer = usize;
+
+    const IS_MEANT_IN_ANY_CASE: bool = true;
+
+    fn now(&self) -> Option<SystemTime> {
+        None
+    }
+
+    fn run<R: Rows>(self, rows: &mut R) -> Result<(usize, Option<Undelivered>), R::Error> {
+        let Self { principal, client_id } = self;
+        let Some(client_id) = client_id else { return Ok((end_all(rows, &principal)?, None)) };
+        let mut ended = 0;
+        for (id, _) in rows.of_principal(&principal, KindTag::Client)? {
+            let is_its = |grant: &Grant| grant.kind.client().is_some_and(|of| of.client_id == client_id);
+            if rows.get(id)?.as_ref().is_some_and(is_its) {
+                grants::end(rows, id)?;
+                ended += 1;
+            }
+        }
+        clients::forget(rows, &principal, &client_id)?;
+        Ok((ended, None))
+    }
+}
+
+fn end_all<R: Rows>(rows: &mut R, principal: &Principal) -> Result<usize, R::Error> {
+    let mut ended = 0;
+    for kind in [KindTag::Session, KindTag::Page, KindTag::Client] {
+        for (id, _) in rows.of_principal(principal, kind)? {
+            grants::end(rows, id)?;
+            ended += 1;
+        }
+    }
+    for given in rows.consents_of(principal)? {
+        rows.remove_consent(given.consent.id())?;
+    }
+    for (id, _) in rows.codes_of(principal)? {
+        if rows.code(id)?.is_some_and(|code| code.is_new()) {
+            clients::use_up(rows, id)?;
+        }
+    }
+    Ok(ended)
 }

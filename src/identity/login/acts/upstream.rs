@@ -1,6 +1,6 @@
 //! What is done to credentials for servers, to what waits for somebody at an issuer, and to registered clients.
 
-use std::{sync::Arc, time::SystemTime};
+use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
@@ -10,7 +10,7 @@ use crate::identity::login::{
     sealed_token::LEEWAY,
     upstream_row::{
         KeptClient, KeptFlow, KeptUpstream, LOCKED, MOST, MOST_CLIENTS, MOST_FLOWS, MOST_FLOWS_OF_ONE,
-        MOST_OF_ONE, NotKept, PairId, UpstreamOwner, UpstreamRow, UpstreamState,
+        MOST_OF_ONE, NotKept, PairId, UpstreamCounts, UpstreamOwner, UpstreamRow,
     },
 };
 
@@ -133,7 +133,7 @@ impl Act for All {
 pub(in crate::identity::login) struct Counts;
 
 impl Act for Counts {
-    type Answer = Vec<(Arc<str>, UpstreamState, usize)>;
+    type Answer = UpstreamCounts;
 
     fn now(&self) -> Option<SystemTime> {
         None

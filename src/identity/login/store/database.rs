@@ -18,9 +18,10 @@ use super::{
     fault::StoreFault,
     files::Files,
     opening::Opening,
-    rows::{FileRows, PORTION, SealedRow, Sealers},
+    resealing::{Resealed, seal_anew},
+    rows::{FileRows, SealedRow, Sealers},
     sealed::ColumnSealer,
-    upstream_rows::{CLIENT_BOUND, FLOW_BOUND, UPSTREAM_BOUND, changes_of_others},
+    upstream_rows::changes_of_others,
 };
 use crate::{
     identity::login::{
@@ -311,17 +312,10 @@ impl Database {
             _ => check_files(&directory)?,
         }
         let fault = |error: rusqlite::Error| StoreFault::of(&path, error);
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let mut connection = Connection::open_with_flags(&path, flags).map_err(fault)?;
-        // What is refused below stays byte for byte as it is.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(fault)?;
-        connection.busy_timeout(BUSY).map_err(fault)?;
-        connection.pragma_update(None, "trusted_schema", false).map_err(fault)?;
+        let mut connection = connect(&path)?;
         let version = check_version(&connection, &path, migrations.len())?;
         write_ahead(&connection).map_err(|why| StoreFault::of(&path, why))?;
-        connection.pragma_update(None, "synchronous", "FULL").map_err(fault)?;
+        write_through(&connection, &path)?;
         if (1..migrations.len()).contains(&version) {
             copy(&connection, &path, version)?;
         }
@@ -342,11 +336,54 @@ impl Database {
         tx.commit().map_err(fault)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(fault)?;
 
-        let mut database = Self {
-            files: Files::of(paths(&directory)).map_err(|error| StoreFault::of(&path, error))?,
+        let mut database = Self::of(connection, &directory, keys, secret, salt)?;
+        database.seal_anew().map_err(fault)?;
+        // So that what the file says of itself is in it. If somebody reads meanwhile, it is there later.
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let _ = database.connection.query_row(checkpoint, (), |_| Ok(()));
+        Ok(database)
+    }
+
+    /// Opens the file that is in `directory`, and changes nothing of it. Of `keys`, that which sealed it seals what is written.
+    pub(super) fn open_as_it_is(directory: &Path, keys: &Keys) -> Result<Self, StoreFault> {
+        let directory = fs::canonicalize(directory).map_err(|error| StoreFault::of(directory, error))?;
+        let path = directory.join(NAME);
+        let fault = |error: rusqlite::Error| StoreFault::of(&path, error);
+        let connection = connect_as_it_is(&directory)?;
+        let version = check_version(&connection, &path, MIGRATIONS.len())?;
+        if version < MIGRATIONS.len() {
+            return Err(StoreFault::of(
+                &path,
+                format!(
+                    "was written by an older gateway (version {version} of the schema, and this one has {}); start this one with it \
+                     first",
+                    MIGRATIONS.len()
+                ),
+            ));
+        }
+        let read = |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?));
+        let (sealed, salt) =
+            connection.query_row("SELECT secret, salt FROM store", (), read).map_err(fault)?;
+        let store = ColumnSealer::new(keys, Purpose::Store).map_err(|NoKey| no_key(&path))?;
+        let secret = secret_of(&store, &sealed, &path)?;
+        let keys = keys.beginning_with(store.position(&sealed).unwrap_or_default());
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(fault)?;
+        Self::of(connection, &directory, &keys, secret, salt)
+    }
+
+    fn of(
+        connection: Connection,
+        directory: &Path,
+        keys: &Keys,
+        secret: SecretKey,
+        salt: Vec<u8>,
+    ) -> Result<Self, StoreFault> {
+        let path = directory.join(NAME);
+        Ok(Self {
+            files: Files::of(paths(directory)).map_err(|error| StoreFault::of(&path, error))?,
             sealers: Sealers::new(keys).map_err(|NoKey| no_key(&path))?,
             connection,
-            path: path.clone(),
+            path,
             secret,
             salt,
             seen: -1,
@@ -355,12 +392,7 @@ impl Database {
             version: 0,
             asked: (Instant::now(), SystemTime::now()),
             was_away: false,
-        };
-        database.seal_anew().map_err(fault)?;
-        // So that what the file says of itself is in it. If somebody reads meanwhile, it is there later.
-        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
-        let _ = database.connection.query_row(checkpoint, (), |_| Ok(()));
-        Ok(database)
+        })
     }
 
     /// Where it is.
@@ -374,41 +406,22 @@ impl Database {
     }
 
     /// Seals with the first key what another has sealed, so that the other is not needed any more.
-    fn seal_anew(&mut self) -> rusqlite::Result<()> {
-        let Self { connection, sealers, .. } = self;
-        for (table, owner, sealer) in [
-            ("grants", "principal", &sealers.grants),
-            ("revoked", "''", &sealers.revocations),
-            ("codes", "principal", &sealers.codes),
-            ("consents", "principal", &sealers.consents),
-            ("accounts", "principal", &sealers.accounts),
-            ("upstream", UPSTREAM_BOUND, &sealers.upstream),
-            ("flows", FLOW_BOUND, &sealers.flows),
-            ("clients", CLIENT_BOUND, &sealers.clients),
-        ] {
-            let select =
-                format!("SELECT id, {owner}, body FROM {table} WHERE id > ?1 ORDER BY id LIMIT {PORTION}");
-            let update = format!("UPDATE {table} SET body = ?2 WHERE id = ?1");
-            let mut last = Vec::new();
-            loop {
-                let tx = connection.transaction_with_behavior(Immediate)?;
-                let rows: Vec<SealedRow> = tx
-                    .prepare(&select)?
-                    .query_map([&last], SealedRow::read)?
-                    .collect::<rusqlite::Result<_>>()?;
-                for SealedRow { id, owner, body } in rows.iter().filter(|row| !sealer.is_by_first(&row.body))
-                {
-                    let opened = sealer.open(id, owner, body);
-                    if let Some(Ok(body)) = opened.map(|text| sealer.seal(id, owner, &text)) {
-                        tx.execute(&update, params![id, body])?;
-                    }
-                }
-                tx.commit()?;
-                let Some(row) = rows.into_iter().next_back() else { break };
-                last = row.id;
-            }
-        }
-        Ok(())
+    fn seal_anew(&mut self) -> rusqlite::Result<Resealed> {
+        seal_anew(&mut self.connection, &self.sealers)
+    }
+
+    /// The same with the first of these keys. What the file says of itself is last: as long as something is sealed with another key,
+    /// a command seals with that.
+    pub(super) fn rekey(&mut self, keys: &Keys) -> Result<Resealed, StoreFault> {
+        let fault = |error: rusqlite::Error| StoreFault::of(&self.path, error);
+        let no_key = |NoKey| no_key(&self.path);
+        self.sealers = Sealers::new(keys).map_err(no_key)?;
+        let done = seal_anew(&mut self.connection, &self.sealers).map_err(fault)?;
+        let store = ColumnSealer::new(keys, Purpose::Store).map_err(no_key)?;
+        let tx = self.connection.transaction_with_behavior(Immediate).map_err(fault)?;
+        seal_row_of_store(&tx, &store, &self.path)?;
+        tx.commit().map_err(fault)?;
+        Ok(done)
     }
 
     /// Does something to the rows, all of it or nothing.
@@ -520,6 +533,47 @@ impl Database {
     }
 }
 
+/// A connection to the file. What is refused after this stays byte for byte as it is.
+fn connect(path: &Path) -> Result<Connection, StoreFault> {
+    let connected = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        Ok(connection)
+    };
+    connected().map_err(|error: rusqlite::Error| StoreFault::of(path, error))
+}
+
+/// The same to what is in `directory`, if that is a file of logins.
+pub(super) fn connect_as_it_is(directory: &Path) -> Result<Connection, StoreFault> {
+    check_files(directory)?;
+    let directory = fs::canonicalize(directory).map_err(|error| StoreFault::of(directory, error))?;
+    let path = directory.join(NAME);
+    let connection = connect(&path)?;
+    check_version(&connection, &path, MIGRATIONS.len())?;
+    write_through(&connection, &path)?;
+    Ok(connection)
+}
+
+/// Has SQLite wait for the disk before it says that something is written.
+fn write_through(connection: &Connection, path: &Path) -> Result<(), StoreFault> {
+    let done = connection.pragma_update(None, "synchronous", "FULL");
+    done.map_err(|error| StoreFault::of(path, error))
+}
+
+/// There is no file.
+pub(super) fn none(directory: &Path) -> StoreFault {
+    StoreFault::of(
+        &directory.join(NAME),
+        "there is none: no gateway has kept logins there. If one has elsewhere, name its `stateDir` in the config, or set \
+         STATE_DIRECTORY as its service does",
+    )
+}
+
 /// Has SQLite write ahead. Of gateways that begin at once, only one can, and the others are not waited for by SQLite itself.
 fn write_ahead(connection: &Connection) -> Result<(), String> {
     let began = std::time::Instant::now();
@@ -541,18 +595,40 @@ fn copy(connection: &Connection, path: &Path, version: usize) -> Result<(), Stor
     let to = path.with_file_name(format!("{NAME}.v{version}"));
     let fault = |error: std::io::Error| StoreFault::of(&to, error);
     let new = path.with_file_name(state_dir::temporary(NAME).map_err(fault)?);
-    // SQLite writes into an empty file that is there.
-    state_dir::write_new(&new, 0o600, "").map_err(fault)?;
-    let copied = connection.execute("VACUUM INTO ?1", [new.to_string_lossy()]);
-    let moved = copied.map_err(std::io::Error::other).and_then(|_| {
-        fs::File::open(&new)?.sync_all()?;
-        fs::rename(&new, &to)
-    });
+    let moved = copy_into(connection, &new).and_then(|_| fs::rename(&new, &to));
     moved.map_err(|error| {
         // Best effort: what is left has a name that nothing looks for.
         let _ = fs::remove_file(&new);
         fault(error)
     })
+}
+
+/// A copy in a new file, on the disk, and how long it is.
+pub(super) fn copy_into(connection: &Connection, new: &Path) -> std::io::Result<u64> {
+    // SQLite writes into an empty file that is there.
+    state_dir::write_new(new, 0o600, "")?;
+    connection.execute("VACUUM INTO ?1", [new.to_string_lossy()]).map_err(std::io::Error::other)?;
+    let file = fs::File::open(new)?;
+    file.sync_all()?;
+    Ok(file.metadata()?.len())
+}
+
+/// The file's own secret.
+fn secret_of(sealer: &ColumnSealer, sealed: &[u8], path: &Path) -> Result<SecretKey, StoreFault> {
+    let secret = sealer.open(ROW, b"", sealed).ok_or_else(|| wrong_key(path))?;
+    Ok(SecretKey::new(secret.as_slice().try_into().map_err(|_| wrong_key(path))?))
+}
+
+/// Seals with the first key what the file says of itself.
+fn seal_row_of_store(tx: &Transaction<'_>, sealer: &ColumnSealer, path: &Path) -> Result<(), StoreFault> {
+    let fault = |error: rusqlite::Error| StoreFault::of(path, error);
+    let sealed: Vec<u8> = tx.query_row("SELECT secret FROM store", (), |row| row.get(0)).map_err(fault)?;
+    if !sealer.is_by_first(&sealed) {
+        let secret = secret_of(sealer, &sealed, path)?;
+        let sealed = sealer.seal(ROW, b"", secret.expose()).map_err(|NoKey| no_key(path))?;
+        tx.execute("UPDATE store SET secret = ?1", [sealed]).map_err(fault)?;
+    }
+    Ok(())
 }
 
 /// What the file says of itself, which it is told if it is new.
@@ -582,12 +658,8 @@ fn begin(
         .map_err(fault)?;
         return Ok((secret, salt));
     };
-    let secret = sealer.open(ROW, b"", &sealed).ok_or_else(|| wrong_key(path))?;
-    let secret = SecretKey::new(secret.as_slice().try_into().map_err(|_| wrong_key(path))?);
-    if !sealer.is_by_first(&sealed) {
-        let sealed = sealer.seal(ROW, b"", secret.expose()).map_err(no_key)?;
-        tx.execute("UPDATE store SET secret = ?1", [sealed]).map_err(fault)?;
-    }
+    let secret = secret_of(sealer, &sealed, path)?;
+    seal_row_of_store(tx, sealer, path)?;
     // The clock went back, and what was revoked may have been forgotten because it was over then: no session token of before
     // may open.
     if moment(latest) <= now + LINGER {

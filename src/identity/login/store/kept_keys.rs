@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Its name.
-pub(super) const NAME: &str = "keys.json";
+pub const NAME: &str = "keys.json";
 
 /// What the file holds, each as the config would have it.
 #[derive(Serialize, Deserialize)]

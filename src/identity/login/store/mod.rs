@@ -2,12 +2,15 @@
 
 #[cfg(test)]
 mod account_tests;
+mod beside;
 mod bodies;
 mod database;
+mod directory;
 mod fault;
 mod files;
 mod kept_keys;
 mod opening;
+mod resealing;
 mod rows;
 mod sealed;
 mod secrets;
@@ -21,17 +24,21 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 pub(super) use self::thread::{Down, FileStore};
-use self::{database::Database, secrets::Secrets, thread::Writer};
-pub use self::{fault::StoreFault, opening::Opening, status::StoreStatus};
+pub use self::{
+    beside::{Listing, Named, Pruned, StoreFile, backup},
+    fault::StoreFault,
+    kept_keys::NAME as KEYS,
+    opening::Opening,
+    resealing::Resealed,
+    status::StoreStatus,
+};
+use self::{database::Database, directory::check_directory, secrets::Secrets, thread::Writer};
 use super::{
     keys::{Keys, NoKey},
     table::View,
     token_sealers::TokenSealers,
 };
-use crate::{
-    config::LoginStore,
-    state_dir::{self, ANY_BY_OTHERS},
-};
+use crate::{config::LoginStore, state_dir};
 
 /// What a file that was opened brings.
 pub(super) struct Opened {
@@ -91,43 +98,6 @@ fn check(config: &LoginStore, directory: &Path) -> Result<(), StoreFault> {
         };
     }
     database::check(directory, &Secrets::of(config, kept).of_columns())
-}
-
-fn check_directory(directory: &Path) -> Result<(), StoreFault> {
-    let opened = state_dir::open_directory(directory, ANY_BY_OTHERS);
-    let opened = opened.map_err(|error| StoreFault::of(directory, error))?;
-    let kind = rustix::fs::fstatfs(&opened).map_err(|error| StoreFault::of(directory, error))?.f_type;
-    match foreign_file_system(kind) {
-        Some(name) => Err(StoreFault::of(
-            directory,
-            format!(
-                "is on {name}, where SQLite cannot lock files; name a `stateDir` on a disk of this machine, or set \
-                 `\"storage\": \"memory\"`"
-            ),
-        )),
-        None => Ok(()),
-    }
-}
-
-/// The name of a file system that this machine does not have to itself (statfs(2)).
-fn foreign_file_system(kind: impl TryInto<i64>) -> Option<&'static str> {
-    let kind = kind.try_into().ok()? & 0xffff_ffff;
-    Some(match kind {
-        0x6969 => "NFS",
-        0x517b | 0xff53_4d42 | 0xfe53_4d42 => "SMB",
-        0x6573_5546 => "a file system in user space (FUSE)",
-        0x0102_1997 => "9P",
-        0x00c3_6400 => "Ceph",
-        0x7375_7245 => "Coda",
-        0x5346_414f | 0x6b41_4653 => "AFS",
-        0x0116_1970 => "GFS2",
-        0x7461_636f => "OCFS2",
-        0x0bd0_0bd0 => "Lustre",
-        0x4750_4653 => "GPFS",
-        0x1983_0326 => "BeeGFS",
-        0x564c => "NCP",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

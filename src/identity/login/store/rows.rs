@@ -77,6 +77,12 @@ impl SealedRow {
         format!("{table} {}", hex::encode(&self.id[..self.id.len().min(8)]))
     }
 
+    /// The same with what it is bound to.
+    pub(super) fn full_name(&self, table: &str) -> String {
+        let bound = String::from_utf8_lossy(&self.owner[..self.owner.len().min(200)]).into_owned();
+        format!("{} {}", self.name(table), bound.escape_debug())
+    }
+
     fn principal(&self) -> Option<Principal> {
         str::from_utf8(&self.owner).ok()?.parse().ok()
     }

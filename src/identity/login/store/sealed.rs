@@ -48,9 +48,14 @@ impl ColumnSealer {
         Some(text)
     }
 
+    /// Which of the keys has sealed this.
+    pub(super) fn position(&self, sealed: &[u8]) -> Option<usize> {
+        self.keys.iter().position(|(known, _)| sealed.get(1..1 + KEY_ID) == Some(known))
+    }
+
     /// Whether the key that seals now has sealed this.
     pub(super) fn is_by_first(&self, sealed: &[u8]) -> bool {
-        self.keys.first().is_some_and(|(first, _)| sealed.get(1..1 + KEY_ID) == Some(first))
+        self.position(sealed) == Some(0)
     }
 
     fn aad(&self, id: &[u8], owner: &[u8]) -> Aad<Vec<u8>> {

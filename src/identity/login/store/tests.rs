@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 use tempfile::TempDir;
 use test_basics::waiting::until;
 
-use super::{database::MIGRATIONS, *};
+use super::{database::MIGRATIONS, directory::foreign_file_system, *};
 use crate::{
     config::{LoginStorage, LoginTerms},
     identity::{

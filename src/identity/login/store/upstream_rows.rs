@@ -1,6 +1,6 @@
 //! The rows of what is kept for servers, in the file.
 
-use std::{sync::Arc, time::SystemTime};
+use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, params, types::ValueRef};
 use zeroize::Zeroizing;
@@ -14,7 +14,8 @@ use crate::identity::{
         rows::UpstreamRows,
         upstream_changes::{MOST_CHANGES, UpstreamChange},
         upstream_row::{
-            KeptClient, KeptFlow, KeptUpstream, PairId, UpstreamOwner, UpstreamRow, UpstreamState,
+            KeptClient, KeptFlow, KeptUpstream, PairId, UpstreamCounts, UpstreamOwner, UpstreamRow,
+            UpstreamState,
         },
     },
     principal::Principal,
@@ -30,6 +31,13 @@ pub(super) const CLIENT_BOUND: &str = "server || ' ' || issuer";
 /// The columns of a credential, as [`SealedUpstream::read`] wants them.
 const COLUMNS: &str =
     "id, owner, server, state, since, changed_at, ends, version, locked_until, body FROM upstream";
+
+/// What stands open in the row of a credential, whether it opens or not.
+pub(super) struct UpstreamName {
+    pub(super) id: [u8; 32],
+    pub(super) owner: String,
+    pub(super) server: String,
+}
 
 /// The row of a credential.
 pub(super) struct SealedUpstream {
@@ -49,6 +57,11 @@ pub(super) struct SealedUpstream {
 /// What stands in a column of text.
 fn bytes(value: ValueRef<'_>) -> rusqlite::Result<Vec<u8>> {
     Ok(value.as_bytes()?.to_vec())
+}
+
+/// The same for people to see.
+fn lossy(value: ValueRef<'_>) -> rusqlite::Result<String> {
+    Ok(String::from_utf8_lossy(value.as_bytes()?).into_owned())
 }
 
 /// What the log calls a row: the table, and what the row says of itself, which somebody may have written.
@@ -146,6 +159,42 @@ impl FileRows<'_> {
         opened
     }
 
+    /// The rows of this owner, or of all, for this server, or for all: also those that do not open.
+    pub(super) fn credential_names(
+        &mut self,
+        owner: Option<&str>,
+        server: Option<&str>,
+    ) -> rusqlite::Result<Vec<UpstreamName>> {
+        let mut select = self.tx.prepare(
+            "SELECT id, owner, server FROM upstream WHERE (?1 IS NULL OR owner = ?1) AND (?2 IS NULL OR server = ?2) \
+             ORDER BY owner, server",
+        )?;
+        let rows = select.query_map(params![owner, server], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, lossy(row.get_ref(1)?)?, lossy(row.get_ref(2)?)?))
+        })?;
+        let mut names = Vec::new();
+        for row in rows {
+            let (id, owner, server) = row?;
+            // One of another length is none that was written here.
+            names.extend(id.try_into().ok().map(|id| UpstreamName { id, owner, server }));
+        }
+        Ok(names)
+    }
+
+    /// For which server, and at which issuer, each client is registered.
+    pub(super) fn client_names(&mut self) -> rusqlite::Result<Vec<([u8; 32], String, String)>> {
+        let mut select = self.tx.prepare("SELECT id, server, issuer FROM clients ORDER BY server, issuer")?;
+        let rows = select.query_map((), |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, lossy(row.get_ref(1)?)?, lossy(row.get_ref(2)?)?))
+        })?;
+        let mut names = Vec::new();
+        for row in rows {
+            let (id, server, issuer) = row?;
+            names.extend(id.try_into().ok().map(|id| (id, server, issuer)));
+        }
+        Ok(names)
+    }
+
     fn count_of(&self, table: &str) -> rusqlite::Result<usize> {
         let count = format!("SELECT count(*) FROM {table}");
         let count: i64 = self.tx.prepare(&count)?.query_row((), |row| row.get(0))?;
@@ -182,7 +231,7 @@ impl UpstreamRows for FileRows<'_> {
         Ok(all)
     }
 
-    fn credential_counts(&mut self) -> rusqlite::Result<Vec<(Arc<str>, UpstreamState, usize)>> {
+    fn credential_counts(&mut self) -> rusqlite::Result<UpstreamCounts> {
         let mut select = self
             .tx
             .prepare("SELECT server, state, count(*) FROM upstream GROUP BY server, state ORDER BY 1, 2")?;
