@@ -372,6 +372,66 @@ fn explain_says_which_words_of_a_scope_mean_nothing() {
 }
 
 #[test]
+fn explain_says_with_whose_credential_a_server_is_called_and_never_which() {
+    let directory = TempDir::new().expect("a directory");
+    let config = r#"{
+        "proxy": { "baseUrl": "https://mcp.example.com", "auth": {
+            "kind": "oauth", "tokens": { "dev": "token-of-dev-alone" },
+            "issuers": { "corp": { "issuer": "https://login.corp.example" } } } },
+        "mcpServers": {
+            "plain": { "url": "https://h/mcp", "headers": { "Authorization": "CANARY" } },
+            "own": { "url": "https://h/mcp", "upstreamAuth": { "kind": "user_oauth", "clientId": "gate", "clientSecret": "CANARY" } },
+            "shared": { "url": "https://h/mcp", "oauth": { "clientId": "gate", "clientSecret": "CANARY" } },
+            "entered": { "url": "https://h/mcp", "upstreamAuth": { "kind": "user_token", "header": "X-Key" } },
+            "fetched": { "url": "https://h/mcp", "upstreamAuth": { "kind": "client_credentials", "clientId": "gate", "clientSecret": "CANARY" } },
+            "made": { "url": "https://h/mcp", "upstreamAuth": { "kind": "exchange", "tokenUrl": "https://h/t", "audience": "a" } },
+            "passed": { "url": "https://h/mcp", "upstreamAuth": { "kind": "passthrough", "unsafe": true, "from": "X-Up" } },
+            "closed": { "url": "https://h/mcp", "authTokens": [], "upstreamAuth": { "kind": "user_oauth" } }
+        } }"#;
+    write(&directory.path().join("gate.json"), config, 0o600);
+    let explain = |principal: &str, server: &str| {
+        let output =
+            run(directory.path(), &["explain", "--as", principal, "--server", server, "-c", "gate.json"]);
+        stdout(&output) + &stderr(&output)
+    };
+    let called = "note: the server is called with ";
+    for (principal, server, said) in [
+        (
+            "token:dev",
+            "own",
+            "the account of their own that token:dev connects at https://mcp.example.com/oauth (`user_oauth`)",
+        ),
+        ("token:dev", "shared", "the account that an admin connects, for all callers (`shared_oauth`)"),
+        (
+            "token:dev",
+            "entered",
+            "the token of their own that token:dev enters at https://mcp.example.com/oauth (`user_token`)",
+        ),
+        (
+            "token:dev",
+            "fetched",
+            "a token that the gateway fetches for itself, for all callers (`client_credentials`)",
+        ),
+        (
+            "jwt:corp:alice",
+            "made",
+            "a token that is made of the one by which jwt:corp:alice comes (`exchange`)",
+        ),
+        ("token:dev", "passed", "what the caller sends in `x-up`, as it is (`passthrough`)"),
+    ] {
+        let found = explain(principal, server);
+        assert!(found.contains(&format!("{called}{said}\n")), "{found}");
+        assert!(!found.contains("CANARY"), "{found}");
+    }
+    let found = explain("token:dev", "made");
+    assert!(found.contains("note: calls fail: the server takes a token that is made of one of"), "{found}");
+    for server in ["plain", "closed"] {
+        let found = explain("token:dev", server);
+        assert!(!found.contains(called), "{found}");
+    }
+}
+
+#[test]
 fn explain_names_what_there_is_where_it_is_asked_for_what_there_is_not() {
     let directory = TempDir::new().expect("a directory");
     write(&directory.path().join("sluicegate.json"), EXPLAINED, 0o600);
