@@ -56,6 +56,8 @@ pub(super) static REFERENCE: Object = Object {
 static TEXT: ValueKind = ValueKind::Text(ANY);
 /// A word of the user's own.
 static LABEL: ValueKind = ValueKind::Text(r"\S");
+/// The name of a header (RFC 9110, section 5.1).
+const HEADER_NAME: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
 /// The name or path of a program.
 const PROGRAM: ValueKind = ValueKind::Text(r"^[^\u0000]*[^\s\u0000][^\u0000]*$");
 

@@ -1,7 +1,7 @@
 //! `mcpServers.NAME`.
 
 use super::{
-    LABEL, PROGRAM, TEXT,
+    HEADER_NAME, LABEL, PROGRAM, TEXT,
     oauth::SCOPE,
     secs,
     upstream_auth::{AUTH_STRATEGY, REQUIRES_USER_TOKEN, SERVICE_AUTHS, UPSTREAM_AUTH_KEY},
@@ -240,9 +240,7 @@ static TRANSPORTS: Words = Words {
     otherwise: "is no transport; use \"streamable-http\", \"sse\", \"stdio\" or \"inline\"",
 };
 
-/// RFC 9110, section 5.1.
 static HEADER_NAMES: Names = Names { pattern: HEADER_NAME, reserved: &[] };
-pub(super) const HEADER_NAME: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
 
 const VARIABLES: ValueKind = ValueKind::Map { names: &VARIABLE_NAMES, of: &ValueKind::Secret(VARIABLE) };
 const VARIABLE: &str = r"^[^\u0000]*$";

@@ -1,6 +1,6 @@
 //! `mcpServers.NAME.upstreamAuth`, and what other gateways call it.
 
-use super::{TEXT, oauth::SCOPE, server::HEADER_NAME};
+use super::{HEADER_NAME, TEXT, oauth::SCOPE};
 use crate::config::table::key::{
     Absent::{Bool, Empty, List, Means, Nothing, Text},
     Key, Names, Object, ValueKind, Word, Words, key,

@@ -9,7 +9,7 @@ use crate::config::{
     read::context::Context,
     resolve::{
         tenants,
-        upstream_auth::{Asked, places},
+        upstream_auth::{asked::Asked, places},
     },
     table::{COMMAND, UPSTREAM_AUTH, URL},
     upstream_auth::{

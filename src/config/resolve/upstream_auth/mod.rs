@@ -1,8 +1,9 @@
 //! `upstreamAuth` of a server, by whatever name it is there: with whose credential the server is called.
 //!
-//! `keys` reads what stands in it, `places` where `$userToken` is, and `kinds` makes one of the kinds of it. Here is which kind it is,
-//! and what does not go together.
+//! `keys` reads what stands in it, `places` where `$userToken` is, and `kinds` makes of what is `asked` one of the kinds. Here is which kind
+//! it is, and what of the server's own keys says it.
 
+mod asked;
 mod keys;
 mod kinds;
 mod places;
@@ -11,42 +12,20 @@ use std::sync::Arc;
 
 use http::{HeaderValue, header::AUTHORIZATION};
 
-pub(super) use self::keys::is_reserved;
+pub(super) use self::{asked::Around, keys::is_reserved};
 use crate::config::{
     read::{context::Context, fields::Fields},
     report::problem::Location,
-    resolve::{
-        bind::BaseUrl,
-        tokens::Auth,
-        upstream_auth::{
-            keys::{Keys, read_secret},
-            places::Places,
-        },
+    resolve::upstream_auth::{
+        asked::Asked,
+        keys::{Keys, read_secret},
+        places::Places,
     },
     snapshot::Target,
     table::{AUTH_CONFIG, COMMAND, SERVICE_AUTH, UPSTREAM_AUTH, URL},
     upstream_auth::{TokenPlace, UpstreamAuth},
 };
 use crate::secret::Secret;
-
-/// What is around the server.
-pub(super) struct Around<'a> {
-    pub(super) name: &'a str,
-    pub(super) auth: &'a Auth,
-    /// `proxy.baseUrl`
-    pub(super) base: Option<&'a BaseUrl>,
-    pub(super) is_public: bool,
-}
-
-/// What a server says of it.
-struct Asked<'a> {
-    around: &'a Around<'a>,
-    server: &'a Fields<'a>,
-    keys: Keys<'a>,
-    places: Places,
-    /// Where the kind is said.
-    at: Location,
-}
 
 /// The keys of a server that say it.
 const KEY: &str = "upstreamAuth";
