@@ -54,8 +54,8 @@ fn look_up(criterion: &mut Criterion) {
         let callers: Vec<_> =
             (0..count).map(|number| Principal::User(format!("user-{number}").into())).collect();
         for caller in &callers {
-            let set = credentials.set_token(&UpstreamOwner::Principal(caller.clone()), "a-token-of-theirs");
-            runtime.block_on(set).expect("kept");
+            let owner = UpstreamOwner::Principal(caller.clone());
+            runtime.block_on(credentials.set_token(&owner, "a-token-of-theirs")).expect("kept");
         }
         group.bench_function(BenchmarkId::new("ready", count), |bencher| {
             // Every caller in turn: one alone would be in the nearest cache each time.

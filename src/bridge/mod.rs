@@ -21,12 +21,12 @@ use crate::{
         BridgedEvents, Payload, Source,
         response::{empty, event_stream, json},
     },
-    config::{Naming, Server},
+    config::{Naming, Server, UpstreamAuth},
     credentials::{Asker, NotReady},
     downstream::incoming::Incoming,
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
-    identity::{Subject, Waits},
+    identity::{Proof, Subject, Waits},
     ledger::{Limit, Resource},
     link::{
         self, CalledTool, FromServer, Link, Outbound, ToServer,
@@ -48,7 +48,7 @@ use crate::{
         admitted::Admitted,
         missing::{self, Recipient},
     },
-    servers::{Backend, ServerEntry},
+    servers::{Backend, KeyHolder, ServerEntry},
     session::{
         self, BudgetPermit, EventId, Registered, SessionHandle, SessionId, SessionReply, SessionSettings,
         Style, UnreadCut, Wants,
@@ -69,6 +69,31 @@ struct BridgedRequest<'a> {
     is_traced: bool,
     /// Where all servers as one say whose tool is called, for the audit.
     called: Option<CalledTool>,
+    /// Keep the token that the caller came by, as long as it may be wanted.
+    _holders: Vec<Arc<KeyHolder>>,
+}
+
+/// Notes the token that a caller came by with servers where it is exchanged for a credential.
+fn holders(admitted: &Admitted<'_>) -> Vec<Arc<KeyHolder>> {
+    let Admitted { live, entry, caller, .. } = admitted;
+    if !matches!(caller.identity.proof, Proof::Foreign(_)) {
+        return Vec::new();
+    }
+    let all = [Arc::clone(entry)];
+    let entries = if matches!(entry.backend, Backend::All) { &live.servers[..] } else { &all[..] };
+    let mut holders = Vec::new();
+    for entry in entries {
+        let Some(credentials) = &entry.credentials else { continue };
+        if !matches!(**credentials.config(), UpstreamAuth::Exchange(_)) || !entry.admits_as_member(caller) {
+            continue;
+        }
+        let Some(token) = admitted.foreign_token() else { continue };
+        let principal = &caller.identity.principal;
+        let key = credentials.key(principal);
+        holders.push(entry.key_holders.hold(key, principal));
+        entry.key_holders.note_token(key, &token);
+    }
+    holders
 }
 
 /// Answers the request, as soon as there is something to answer.
@@ -89,6 +114,7 @@ pub async fn answer(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result
     let called = is_audited.then(CalledTool::default);
     // What a meta-tool is called with is not looked through for what is secret.
     let is_shown = !admitted.live.config.aggregate.lazy;
+    let holders = holders(&admitted);
     let request = BridgedRequest {
         worker,
         admitted,
@@ -98,6 +124,7 @@ pub async fn answer(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result
         renewal: renewal.clone(),
         is_traced,
         called: called.clone(),
+        _holders: holders,
     };
     let is_modern = era::is_modern(&head.headers, None);
     let answered = match (request.admitted.mcp_endpoint, &head.method) {
@@ -163,6 +190,9 @@ pub async fn keeps(request: &Request<'_>, admitted: &Admitted<'_>) -> bool {
     };
     let principal = &admitted.caller.identity.principal;
     if !begins || credentials.ready(principal).is_some() {
+        return false;
+    }
+    if !credentials.is_kept() {
         return false;
     }
     match credentials.obtain(&Asker::of(principal)).await {
@@ -451,10 +481,20 @@ impl BridgedRequest<'_> {
             record.answered(Some(failure.code()));
             return Ok(Recipient::Nobody(json(modern::ModernRejection::STATUS, failure.body())));
         }
-        let asker = self.asker();
+        let foreign_token = admitted.foreign_token();
+        let asker = Asker { foreign_token: foreign_token.as_ref(), ..self.asker() };
         let named = own.as_ref().unwrap_or(message);
         let recipient = missing::recipient(&worker.shared, admitted, &entry, &asker, named, record);
-        match self.within(self.patience + missing::WAITS, recipient).await?? {
+        let recipient = self.within(self.patience + missing::WAITS, recipient).await??;
+        // What runs by one ends with it. Members of all servers as one see to that themselves.
+        if own.is_none()
+            && !matches!(recipient, Recipient::Nobody(_))
+            && let Some(credentials) = entry.credentials.as_ref().filter(|credentials| credentials.is_kept())
+        {
+            let key = credentials.key(asker.principal);
+            let _ = self.watched.subject().admission().credential.set(key);
+        }
+        match recipient {
             // The name stays that which it has among all servers.
             Recipient::ServerWithout(rest) if own.is_some() => {
                 let name = message.part(Part::Name).unwrap_or_default().to_owned();
@@ -542,8 +582,11 @@ impl BridgedRequest<'_> {
         let selector = self.selector()?;
         let admission = admitted.session_admission();
         let opening = servers::open(worker, admitted, &selector, admission.to.clone());
-        let servers::OpenedLink { link, members, listens, idle, filter } =
+        let servers::OpenedLink { link, members, listens, idle, filter, credential } =
             self.within(self.patience, opening).await??;
+        if let Some(key) = credential {
+            let _ = admission.credential.set(key);
+        }
         let settings = SessionSettings {
             style,
             idle,

@@ -54,6 +54,8 @@ pub(super) struct OpenedLink {
     pub(super) idle: Duration,
     /// What of it is for whoever began it.
     pub(super) filter: Filter,
+    /// The credential of a caller's that the server is called with, by which it ends.
+    pub(super) credential: Option<CredentialKey>,
 }
 
 /// A conversation of the caller's own. `to` is who may go on with it: the credential of a request that is
@@ -75,20 +77,27 @@ pub(super) fn open(
                 let link = all(&worker, &view, Arc::clone(&listens));
                 let members = view.members.iter().map(|(name, _)| Arc::clone(name)).collect();
                 // Members have filters of their own.
-                OpenedLink { link, members, listens, idle: view.idle, filter: Filter::open() }
+                let (idle, filter) = (view.idle, Filter::open());
+                OpenedLink { link, members, listens, idle, filter, credential: None }
             }
             None => {
                 let waits = Waits::default();
-                let link = match reach(&worker, &entry, &owner, &principal, None, Callers::One).await {
+                let is_kept = entry.credentials.as_ref().is_some_and(|credentials| credentials.is_kept());
+                let (link, credential) = match reach(&worker, &entry, &owner, &principal, None, Callers::One)
+                    .await
+                {
+                    Ok((link, key)) => (link, is_kept.then_some(key)),
                     Err(NotReached::Missing(missing)) => {
                         let goes_on = once_connected(&worker, &entry.server.name, &owner, &principal);
-                        await_credential(&worker, &entry, &principal, &missing, &waits, Some(goes_on))?
+                        let goes_on = Some(goes_on);
+                        let link = await_credential(&worker, &entry, &principal, &missing, &waits, goes_on)?;
+                        (link, None)
                     }
-                    reached => reached.map_err(|why| why.into_error(&worker.shared, &entry))?,
+                    Err(why) => return Err(why.into_error(&worker.shared, &entry)),
                 };
                 let idle = entry.server.idle_timeout;
                 let filter = filter(&worker.shared, &entry.server.name, identity, waits);
-                OpenedLink { link, members: Arc::default(), listens, idle, filter }
+                OpenedLink { link, members: Arc::default(), listens, idle, filter, credential }
             }
         })
     }
@@ -246,7 +255,9 @@ fn member(worker: &Rc<Worker>, view: &AggregateView, name: &Arc<str>) -> Member 
                 Err(NotReached::Missing(missing)) => {
                     await_credential(&worker, &entry, &principal, &missing, &waits, None)
                 }
-                reached => reached.map_err(|why| why.into_error(&worker.shared, &entry)),
+                reached => {
+                    reached.map(|(link, _)| link).map_err(|why| why.into_error(&worker.shared, &entry))
+                }
             }
         })
     };
@@ -354,7 +365,7 @@ impl NotReached {
 }
 
 /// One conversation with one server, for `owner`, of which these are the callers. The server is called with the credential of
-/// `principal`, which has to be `wanted`, if that is known. Which of its tools are for whom is for those who use it.
+/// `principal`, which is returned, and has to be `wanted`, if that is known. Which of its tools are for whom is for those who use it.
 async fn reach(
     worker: &Rc<Worker>,
     entry: &Arc<ServerEntry>,
@@ -362,7 +373,7 @@ async fn reach(
     principal: &Principal,
     wanted: Option<CredentialKey>,
     callers: Callers,
-) -> Result<Link, NotReached> {
+) -> Result<(Link, CredentialKey), NotReached> {
     if entry.run_state.is_stopped() {
         return Err(Error::stopped().into());
     }
@@ -388,7 +399,8 @@ async fn reach(
         }
     };
     let live = worker.shared.live().clone();
-    Ok(match &entry.backend {
+    let key = credential.as_ref().map_or(CredentialKey::STATIC, |(_, ready, _)| ready.key);
+    let link = match &entry.backend {
         Backend::Http { origin, target } => {
             let credential = credential.map(|(credentials, ready, holder)| {
                 let (of_notice, shared) = (Arc::clone(entry), Arc::clone(&worker.shared));
@@ -422,7 +434,6 @@ async fn reach(
             }
         }
         Backend::Stdio(supervisors) => {
-            let key = credential.as_ref().map_or(CredentialKey::STATIC, |(_, ready, _)| ready.key);
             let supervisor = supervisors.get(key);
             if let Some((_, ready, holder)) = credential {
                 supervisor.give(ready.env.clone(), holder);
@@ -435,7 +446,8 @@ async fn reach(
             let cause = "all servers as one are no member of themselves";
             return Err(ErrorKind::Internal.with_cause(cause).into());
         }
-    })
+    };
+    Ok((link, key))
 }
 
 /// A conversation in the place of a server that waits for a credential of `principal`. `goes_on`: it goes on with the server itself once
@@ -583,6 +595,6 @@ fn current(
     Box::pin(async move {
         let entry = entry_of(&worker, &name)?;
         let reached = reach(&worker, &entry, &owner, &principal, Some(credential), Callers::Many).await;
-        reached.map_err(|why| why.into_error(&worker.shared, &entry))
+        reached.map(|(link, _)| link).map_err(|why| why.into_error(&worker.shared, &entry))
     })
 }

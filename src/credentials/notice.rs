@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use url::{Url, form_urlencoded};
+use url::form_urlencoded;
 
 use super::ready::Missing;
 use crate::{
@@ -10,21 +10,20 @@ use crate::{
     mcp::connect::{AccountState, ConnectNotice, Wanted},
 };
 
-/// What is told of the server of this name. `base_url` is that of the gateway.
+/// What is told of the server of this name. `base` is the URL of the gateway, without a slash at its end.
 pub fn notice(
     server: &Arc<str>,
     auth: &UpstreamAuth,
-    base_url: Option<&Url>,
+    base: Option<&str>,
     missing: &Missing,
 ) -> ConnectNotice {
-    let base_url = base_url.map(|base_url| base_url.as_str().trim_end_matches('/'));
     let name: String = form_urlencoded::byte_serialize(server.as_bytes()).collect();
     let shown = auth.shown();
     let (wants, url) = match (auth, missing) {
         (_, Missing::NoSubject(why)) => (Wanted::OtherToken(why), None),
         (UpstreamAuth::UserToken(token), _) => (
             Wanted::Token { instructions: token.instructions.clone() },
-            base_url.map(|base_url| format!("{base_url}/my/tokens#{name}").into()),
+            base.map(|base| format!("{base}/my/tokens#{name}").into()),
         ),
         (UpstreamAuth::UserOauth(oauth) | UpstreamAuth::SharedOauth(oauth), missing) => {
             let (state, scopes) = match missing {
@@ -37,7 +36,7 @@ pub fn notice(
             let by_admin = matches!(auth, UpstreamAuth::SharedOauth(_));
             (
                 Wanted::Account { state, scopes: scopes.clone(), by_admin },
-                base_url.map(|base_url| format!("{base_url}/oauth/authorize?server_id={name}").into()),
+                base.map(|base| format!("{base}/oauth/authorize?server_id={name}").into()),
             )
         }
         // Nothing that people could do is missing of the others.

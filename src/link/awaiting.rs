@@ -56,8 +56,11 @@ pub struct AwaitingServer {
     pub open: Option<OpenServer>,
 }
 
-/// Opens a link to a server for which there may be a credential by now. `None`: there is none still.
-pub type OpenServer = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Option<Link>, Error>>>>>;
+/// Opens a link to a server for which there may be a credential by now, and says which that is. `None`: there is none still.
+pub type OpenServer = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Option<Opened>, Error>>>>>;
+
+/// A link, and the credential that its server is called with.
+pub type Opened = (Link, CredentialKey);
 
 /// Whether the gateway answers in the place of a server.
 #[derive(Debug, Clone, Default)]
@@ -103,9 +106,9 @@ async fn run(server: AwaitingServer, mut end: ServerEnd) {
                     continue;
                 }
                 asked_with = key();
-                let link = match &open {
+                let opened = match &open {
                     Some(open) => match open().await {
-                        Ok(Some(link)) => Some(link),
+                        Ok(Some(opened)) => Some(opened),
                         Ok(None) => continue,
                         Err(error) => return over(&end.to_client, error.to_string()).await,
                     },
@@ -117,10 +120,10 @@ async fn run(server: AwaitingServer, mut end: ServerEnd) {
                         let _ = end.to_client.send(said(complete)).await;
                     }
                 }
-                let Some(link) = link else { continue };
+                let Some(opened) = opened else { continue };
                 let began = talk.began.take();
                 waits.set(false);
-                return go_on(&notice, link, began, end, (&*key, changes)).await;
+                return go_on(&notice, opened, began, end, (&*key, changes)).await;
             }
         }
     }
@@ -195,14 +198,13 @@ fn new_id() -> Option<String> {
 /// Carries messages between the client and the server itself, until either is gone or the credential is another.
 async fn go_on(
     notice: &ConnectNotice,
-    link: Link,
+    (link, its_key): Opened,
     began: Option<Outbound>,
     end: ServerEnd,
     (key, mut changes): (&dyn Fn() -> CredentialKey, watch::Receiver<u64>),
 ) {
     let Link { to_server, mut from_server } = link;
     let ServerEnd { to_client, mut from_client } = end;
-    let its_key = key();
     if let Some(began) = began {
         let begun = tokio::time::timeout(HANDSHAKE, begin(&to_server, &mut from_server, &began)).await;
         match begun.unwrap_or_else(|_| Err("no answer to initialize in time".into())) {

@@ -35,11 +35,12 @@ impl Played {
         let (changes, of_changes) = watch::channel(0);
         let opened = Rc::new(RefCell::new(Vec::new()));
         let waits = Waits::default();
-        let (of_key, of_opened) = (Rc::clone(&key), Rc::clone(&opened));
+        let (of_key, of_open, of_opened) = (Rc::clone(&key), Rc::clone(&key), Rc::clone(&opened));
         let open: OpenServer = Box::new(move || {
             let (link, end) = Link::pair();
             of_opened.borrow_mut().push(end);
-            Box::pin(async { Ok(Some(link)) })
+            let key = of_open.get();
+            Box::pin(async move { Ok(Some((link, key))) })
         });
         let link = super::open(AwaitingServer {
             notice: notice(),

@@ -11,7 +11,7 @@ use crate::{
     config::UpstreamAuth,
     credentials::{Asker, Missing, NotReady, ReadyCredential, ServerCredentials, oauth::Challenge},
     error::{Error, ErrorKind},
-    identity::{Proof, Subject},
+    identity::Subject,
     mcp::{connect, message::Message, seal::SessionKey},
     observe::Record,
     request::{
@@ -80,7 +80,7 @@ async fn obtained<'a>(
             return Err(NotSent::Missing(Missing::NoSubject(WHY), None));
         }
     }
-    let foreign_token = foreign_token(admitted);
+    let foreign_token = admitted.foreign_token();
     let asker = asker(admitted, head, foreign_token.as_ref());
     let ready = unless_ended(watched, credentials.obtain(&asker)).await?;
     Ok(Sent { credentials, foreign_token, ready: ready.map_err(|why| NotSent::of(why, admitted))? })
@@ -155,7 +155,7 @@ pub(super) async fn for_gateway(
 ) -> Result<Option<Recipient>, Error> {
     let Some(body) = held(body).and_then(bytes_of) else { return Ok(None) };
     let Ok(message) = Message::parse(body) else { return Ok(None) };
-    let foreign_token = foreign_token(admitted);
+    let foreign_token = admitted.foreign_token();
     let asker = asker(admitted, head, foreign_token.as_ref());
     missing::recipient(&worker.shared, admitted, &admitted.entry, &asker, &message, record).await.map(Some)
 }
@@ -166,7 +166,7 @@ pub(super) async fn recipient(
     admitted: &Admitted<'_>,
     message: &Message,
 ) -> Result<Recipient, Error> {
-    let foreign_token = foreign_token(admitted);
+    let foreign_token = admitted.foreign_token();
     let asker = asker(admitted, request.head, foreign_token.as_ref());
     let shared = &request.worker.shared;
     missing::recipient(shared, admitted, &admitted.entry, &asker, message, request.record).await
@@ -220,14 +220,6 @@ fn refused(status: StatusCode) -> Error {
 fn asker<'a>(admitted: &'a Admitted<'_>, head: &'a Parts, foreign_token: Option<&'a Secret>) -> Asker<'a> {
     let principal = &admitted.caller.identity.principal;
     Asker { principal, foreign_token, incoming: Some(&head.headers) }
-}
-
-/// The token that the request came by, if an issuer of the config vouches for its caller by it.
-fn foreign_token(admitted: &Admitted<'_>) -> Option<Secret> {
-    let identity = &admitted.caller.identity;
-    let is_verified = matches!(identity.proof, Proof::Foreign(_)) && identity.vouched.is_some();
-    let token = String::from_utf8(admitted.presented.token.to_vec()).ok().filter(|_| is_verified)?;
-    Some(Secret::new(token))
 }
 
 /// Whether a value has a credential in it that the gateway issued or checked.

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     endpoints::table::McpEndpoint,
-    identity::{Admission, AdmittedParty, Caller, presented::Presented},
+    identity::{Admission, AdmittedParty, Caller, Proof, presented::Presented},
     ledger::Owner,
     mcp::seal::SessionOwner,
+    secret::Secret,
     servers::ServerEntry,
     state::Live,
 };
@@ -31,6 +32,14 @@ impl Admitted<'_> {
     /// To what the session ids of this request belong: the server, and whose they are.
     pub fn session_owner(&self) -> (&str, SessionOwner<'_>) {
         (&self.entry.server.name, self.caller.identity.principal.session_owner())
+    }
+
+    /// The token that the request came by, if an issuer of the config vouches for its caller by it.
+    pub fn foreign_token(&self) -> Option<Secret> {
+        let identity = &self.caller.identity;
+        let is_verified = matches!(identity.proof, Proof::Foreign(_)) && identity.vouched.is_some();
+        let token = String::from_utf8(self.presented.token.to_vec()).ok().filter(|_| is_verified)?;
+        Some(Secret::new(token))
     }
 
     /// Longest silence of an event stream; zero is any.

@@ -36,6 +36,9 @@ const COMES_BACK_WITHIN: Duration = Duration::from_secs(10 * 60);
 /// has done what is there.
 pub const WAITS: Duration = Duration::from_secs(20);
 
+/// Bytes of a request that is asked for once more at most: those that come back are read as a whole, also where bytes pass.
+const MOST_ASKED: usize = 32 * 1024;
+
 /// Who gets a request.
 pub enum Recipient {
     /// The server, as it came.
@@ -49,7 +52,7 @@ pub enum Recipient {
 /// What is told of the server of `entry` while this is missing.
 pub fn notice_of(entry: &ServerEntry, live: &Live, missing: &Missing) -> Option<ConnectNotice> {
     let auth = entry.credentials.as_ref()?.config();
-    Some(notice::notice(&entry.server.name, auth, live.config.base_url.as_ref(), missing))
+    Some(notice::notice(&entry.server.name, auth, live.config.base().as_deref(), missing))
 }
 
 /// The answer to a request in place of the server of `entry`, for which this is missing. Without a message that could be read, it is
@@ -65,7 +68,7 @@ pub fn answer(
     let refused = || Error::from(ErrorKind::UpstreamAuthorizationRequired);
     let notice = notice_of(entry, live, missing).ok_or_else(refused)?;
     let Some(message) = message else { return Err(refusal(&notice)) };
-    if notice.may_elicit(message) {
+    if notice.may_elicit(message) && message.text().len() <= MOST_ASKED {
         let now = live.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ends = (now + COMES_BACK_WITHIN).as_secs();
         let owner = admitted.caller.identity.principal.session_owner();

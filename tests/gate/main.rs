@@ -71,6 +71,7 @@ mod observe;
 mod odd_servers;
 mod operations;
 mod origin_isolation;
+mod own_accounts;
 mod own_secrets;
 mod parts;
 mod passthrough;

@@ -12,7 +12,7 @@ use crate::link::{
 };
 use crate::{
     config::HttpTarget,
-    credentials::{Asker, Missing, NotReady, ReadyCredential, ServerCredentials},
+    credentials::{Asker, Missing, NotReady, ReadyCredential, ServerCredentials, oauth::Challenge},
     error::{Error, ErrorKind},
     identity::{Principal, credential_key::CredentialKey},
     ledger::{ByteRoom, Owner, Resource, Share},
@@ -107,6 +107,24 @@ impl LinkCredential {
         self.checked(ready)
     }
 
+    /// What is to be sent in place of `used`, which the server would not have.
+    async fn renewed(
+        &self,
+        used: &ReadyCredential,
+        challenge: Option<&Challenge>,
+        status: StatusCode,
+    ) -> Result<Arc<ReadyCredential>, Error> {
+        let foreign_token = (self.foreign_token)();
+        let asker = Asker { foreign_token: foreign_token.as_ref(), ..Asker::of(&self.of) };
+        let renewed = self.credentials.refused(&asker, used, challenge).await;
+        self.checked(renewed).map_err(|error| match error.kind {
+            ErrorKind::UpstreamUnauthorized => {
+                error.kind.with_cause(format!("the server answered {}", status.as_u16()))
+            }
+            _ => error,
+        })
+    }
+
     fn checked(&self, ready: Result<Arc<ReadyCredential>, NotReady>) -> Result<Arc<ReadyCredential>, Error> {
         match ready {
             Ok(ready) if ready.key == self.key => Ok(ready),
@@ -121,6 +139,15 @@ impl LinkCredential {
             Err(NotReady::Unavailable(why)) => Err(ErrorKind::UpstreamAuthUnavailable.with_cause(why)),
             Err(NotReady::Refused(why)) => Err(ErrorKind::UpstreamUnauthorized.with_cause(why)),
         }
+    }
+}
+
+/// Whether the server does not take the credential, or wants it to allow more.
+fn refuses_credential(answer: &HttpAnswer) -> bool {
+    match answer.status {
+        StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => true,
+        StatusCode::FORBIDDEN => Challenge::of(&answer.headers).is_some_and(|it| it.wants_scopes()),
+        _ => false,
     }
 }
 
@@ -203,6 +230,14 @@ impl HttpServer {
             let request = ClientRequest { method, path, fields, configured: &configured, body };
             self.send_once(purpose, request, sent).await
         };
+        let answer = send(&ready).await?;
+        if !refuses_credential(&answer) {
+            return Ok(answer);
+        }
+        // It did not look at the request.
+        let (status, challenge) = (answer.status, Challenge::of(&answer.headers));
+        answer.discard().await;
+        let ready = credential.renewed(&ready, challenge.as_ref(), status).await?;
         let answer = send(&ready).await?;
         ErrorKind::refuse_challenge(answer.status)?;
         Ok(answer)
