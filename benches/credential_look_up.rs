@@ -26,7 +26,7 @@ use sluicegate::{
 fn credentials() -> Arc<ServerCredentials> {
     let config = json!({
         "proxy": { "baseUrl": "http://localhost", "auth": { "kind": "oauth", "tokens": { "dev": "dev-token-0123456789abcdef" } } },
-        "mcpServers": { "db": { "url": "http://127.0.0.1:9/mcp", "upstreamAuth": { "kind": "user_token" } } },
+        "mcpServers": { "db": { "url": "http://127.0.0.1:9/mcp", "upstreamAuth": { "kind": "user_token", "header": "Authorization" } } },
     });
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     file.write_all(config.to_string().as_bytes()).expect("written");

@@ -22,7 +22,7 @@ use crate::{
         response::{empty, event_stream, json},
     },
     config::{Naming, Server, UpstreamAuth},
-    credentials::{Asker, NotReady},
+    credentials::{Asker, Missing, NotReady},
     downstream::incoming::Incoming,
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
@@ -319,6 +319,16 @@ impl BridgedRequest<'_> {
             Ok(session) => session,
             // Who begins anew may well name what is over.
             Err(_) if is_initialize => return self.initialize(message, record).await,
+            // A server without sessions has its calls without one, and this one waits.
+            Err(error) if error.kind == ErrorKind::SessionRequired => {
+                return match self.missing().await {
+                    Some(missing) => {
+                        let entry = &self.admitted.entry;
+                        missing::answer(&missing, &self.admitted, entry, Some(&message), record)
+                    }
+                    None => Err(error),
+                };
+            }
             Err(error) => return Err(error),
         };
         self.note_member(&message, record, |entry| session.members().contains(&entry.server.name));
@@ -532,6 +542,14 @@ impl BridgedRequest<'_> {
         let own = message.with(&[(Part::Name, own.into())]);
         let own = own.map_err(|why| ErrorKind::Internal.with_cause(why.to_string()))?;
         Ok(Some((Arc::clone(entry), own)))
+    }
+
+    /// What the server waits for, if it is one that is called with a credential of the caller's.
+    async fn missing(&self) -> Option<Missing> {
+        match self.admitted.entry.credentials.as_ref()?.obtain(&self.asker()).await {
+            Err(NotReady::Missing(missing)) => Some(missing),
+            _ => None,
+        }
     }
 
     /// For whom credentials are got.

@@ -185,6 +185,7 @@ impl Talk<'_> {
 pub fn refusal(notice: &ConnectNotice) -> Error {
     Error {
         connect_url: notice.url.clone(),
+        requirement: notice.url.is_none().then(|| notice.sentence().into()),
         ..ErrorKind::UpstreamAuthorizationRequired.with_cause("the credential for the server is missing")
     }
 }

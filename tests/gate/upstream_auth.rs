@@ -283,7 +283,7 @@ async fn a_server_that_wants_more_scopes_says_so_and_the_rest_goes_on() {
 
 /// A server that takes a token which each caller enters, and whose side the test plays.
 fn by_hand(server: &Upstream) -> Value {
-    json!({ "db": { "url": server.url("/mcp"), "upstreamAuth": { "kind": "user_token" } } })
+    json!({ "db": { "url": server.url("/mcp"), "upstreamAuth": { "kind": "user_token", "header": "Authorization" } } })
 }
 
 async fn enter(gate: &Gate, name: &str, token: &str) {
@@ -431,7 +431,7 @@ async fn what_is_passed_through_is_the_callers_own_field_and_never_the_gateways_
     ] {
         let fields = format!("X-Upstream-Authorization: {own}\r\n");
         let (status, _, body) = gate.ask(&post("/db/mcp", DEV, &fields, "{}")).await;
-        assert!(status == 403 && body.contains("gateway's own"), "{own}: {status} {body}");
+        assert!(status == 403 && body.contains("credential of the gateway"), "{own}: {status} {body}");
     }
     assert!(!server.was_reached().await);
 }
