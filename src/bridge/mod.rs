@@ -484,7 +484,8 @@ impl BridgedRequest<'_> {
             },
             _ => (Arc::clone(&admitted.entry), None),
         };
-        if entry.credentials.is_none() {
+        // Nobody could connect the others. What is made of the caller's token is got by the link, which has that.
+        if entry.credentials.as_ref().is_none_or(|credentials| !credentials.is_kept()) {
             return Ok(Recipient::Server);
         }
         if let Err(failure) = modern::check(&head.headers, message, None) {
@@ -546,7 +547,8 @@ impl BridgedRequest<'_> {
 
     /// What the server waits for, if it is one that is called with a credential of the caller's.
     async fn missing(&self) -> Option<Missing> {
-        match self.admitted.entry.credentials.as_ref()?.obtain(&self.asker()).await {
+        let credentials = self.admitted.entry.credentials.as_ref().filter(|it| it.is_kept())?;
+        match credentials.obtain(&self.asker()).await {
             Err(NotReady::Missing(missing)) => Some(missing),
             _ => None,
         }

@@ -115,7 +115,7 @@ static PROFILES: Words = Words {
 static SUBJECTS: Words = Words {
     words: &[
         Word("caller", &[], "the token of one of `proxy.auth.issuers` by which the caller came"),
-        Word("login", &[], "what `proxy.auth.idp` gave when the caller logged in"),
+        Word("login", &[], "what `proxy.auth.idp` gave when the caller logged in, which cannot be used yet"),
     ],
     otherwise: "is no subject; use \"caller\" or \"login\"",
 };

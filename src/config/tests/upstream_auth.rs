@@ -472,7 +472,7 @@ fn what_does_not_go_together_says_what_to_write() {
         (
             "",
             r#""upstreamAuth": {"kind": "exchange", "tokenUrl": "https://a.com", "audience": "b", "subject": "login"}"#,
-            "subject: exchanges what an identity provider gives",
+            "cannot be used yet: the gateway keeps no token of the identity provider",
         ),
         ("", r#""upstreamAuth": {"kind": "passthrough", "from": "X-Up"}"#, "or write `\"unsafe\": true`"),
         ("", r#""upstreamAuth": {"kind": "passthrough", "unsafe": true}"#, "needs a `from`"),

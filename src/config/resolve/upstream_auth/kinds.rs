@@ -292,13 +292,13 @@ fn exchange(cx: &mut Context<'_>, asked: &Asked<'_>) -> Option<TokenExchange> {
     let has_issuers = auth.issuers.names.all.as_deref().is_none_or(|names| !names.is_empty());
     match keys.subject {
         ExchangeSubject::Caller if auth.is_clear && !has_issuers => {
-            let message = "exchanges the token of another issuer by which a caller comes, and there are no `issuers` in `proxy.auth`; add one, \
-                           or write \"subject\": \"login\", for what `idp` gives when people log in";
+            let message = "exchanges the token of another issuer by which a caller comes, and there are no `issuers` in `proxy.auth`; add one";
             cx.error(&asked.at, message);
         }
-        ExchangeSubject::Login if auth.is_clear && !auth.idp.has_people() => {
-            let message = "exchanges what an identity provider gives when people log in, and there is no `idp` in `proxy.auth` with `\"kind\": \
-                           \"oauth\"`; add it, or write \"caller\"";
+        // A login keeps nothing that could be exchanged.
+        ExchangeSubject::Login => {
+            let message = "\"login\" cannot be used yet: the gateway keeps no token of the identity provider; leave it out, for the token of one \
+                           of `issuers` by which the caller comes";
             cx.error(&keys.at("subject"), message);
         }
         _ => {}
