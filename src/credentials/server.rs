@@ -642,42 +642,58 @@ impl ServerCredentials {
         let owner = self.owner(asker.principal);
         let wanted = self.note_wanted(upstreams, &owner, used, scopes).await;
         let missing = match wanted {
-            Ok(Some(all)) => Missing::Scopes(all),
-            Ok(None) => Missing::Reconnect,
+            Ok(WantedScopes::More(all)) => Missing::Scopes(all),
+            Ok(WantedScopes::Granted) => {
+                return NotReady::Refused("the server wants scopes that the credential has");
+            }
+            Ok(WantedScopes::Gone) => Missing::Reconnect,
             Err(_) => return DOWN,
         };
         self.vault.tell_missing(&self.server, &owner, &missing);
         missing.into()
     }
 
-    /// Keeps that these scopes are wanted. All that is to be asked for; `None` if there is nothing that could have more.
+    /// Keeps that these scopes are wanted, if they were not granted: who asks again for what they have goes in a circle.
     async fn note_wanted(
         &self,
         upstreams: &Upstreams,
         owner: &UpstreamOwner,
         used: &ReadyCredential,
         scopes: Vec<String>,
-    ) -> Result<Option<Vec<String>>, NotKept> {
+    ) -> Result<WantedScopes, NotKept> {
         for _ in 0..TRIES {
-            let Some(row) = upstreams.get(owner, &self.server).await? else { return Ok(None) };
+            let Some(row) = upstreams.get(owner, &self.server).await? else { return Ok(WantedScopes::Gone) };
             let Some(mut kept) = Kept::read(&row.body).filter(|kept| kept.key() == used.key) else {
-                return Ok(None);
+                return Ok(WantedScopes::Gone);
             };
+            if !scopes.is_empty() && scopes.iter().all(|scope| kept.scopes.contains(scope)) {
+                return Ok(WantedScopes::Granted);
+            }
             let is_new = kept.wants(scopes.clone()) || row.state != UpstreamState::NeedsScopes;
             let all = kept.all_scopes();
             if !is_new {
-                return Ok(Some(all));
+                return Ok(WantedScopes::More(all));
             }
             let (state, changed) = (UpstreamState::NeedsScopes, self.vault.clock.now());
             let expected = Some(row.version);
             let row = UpstreamRow { state, changed, body: kept.written(), ..row };
             if let Ok(version) = upstreams.put(row, expected).await? {
                 self.hold(&self.place_of_owner(owner), &kept, version);
-                return Ok(Some(all));
+                return Ok(WantedScopes::More(all));
             }
         }
         Err(NotKept::Down)
     }
+}
+
+/// What comes of it that a server wants scopes.
+enum WantedScopes {
+    /// All that is to be asked for.
+    More(Vec<String>),
+    /// They were granted.
+    Granted,
+    /// There is nothing that could have more.
+    Gone,
 }
 
 /// What the gateway is called where it registers.
