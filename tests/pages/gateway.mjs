@@ -18,8 +18,9 @@ const HASHES = [
 ];
 
 export class Gateway {
-  // Starts the program that SLUICEGATE_BIN names; `clients` are those that its config names, and `auth` is what it has beside.
-  static async start(clients = {}, auth = {}) {
+  // Starts the program that SLUICEGATE_BIN names; `clients` are those that its config names, `auth` is what it has beside, and
+  // `servers` are there beside its own, or in their place.
+  static async start(clients = {}, auth = {}, servers = {}) {
     const gate = new Gateway();
     gate.directory = mkdtempSync(join(tmpdir(), "sluicegate-pages-"));
     const file = join(gate.directory, "sluicegate.json");
@@ -41,7 +42,7 @@ export class Gateway {
         shutdownGrace: "1s",
         log: { format: "json" },
       },
-      mcpServers: { db: hello(["reports"]), docs: hello([]), tickets: hello([]) },
+      mcpServers: { db: hello(["reports"]), docs: hello([]), tickets: hello([]), ...servers },
     }), { mode: 0o600 });
     gate.process = spawn(process.env.SLUICEGATE_BIN, ["serve", file], { stdio: ["ignore", "pipe", "inherit"] });
     // However this ends.

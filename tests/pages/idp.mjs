@@ -9,49 +9,13 @@ import { OAuth2Server } from "oauth2-mock-server";
 import { Provider } from "oidc-provider";
 import { launch } from "./browser.mjs";
 import { GATE, Gateway, Site } from "./gateway.mjs";
+import { Kept } from "./kept.mjs";
 
 const CLIENT = { clientId: "the-gateway", clientSecret: "idp-secret-0123456789abcdef" };
 const REDIRECT = "https://app.example/callback";
 const SCOPE = "mcp offline_access";
 // Keys that are not known are asked for again 30 s after those before, and people a minute after they were.
 const PATIENCE = 90_000;
-
-// What an oidc-provider keeps of one kind. It outlives a change of its keys.
-class Kept {
-  static all = new Map();
-
-  constructor(kind) {
-    this.kind = kind;
-  }
-
-  key(id) {
-    return `${this.kind}:${id}`;
-  }
-
-  async upsert(id, payload) {
-    Kept.all.set(this.key(id), payload);
-  }
-
-  async find(id) {
-    return Kept.all.get(this.key(id));
-  }
-
-  async findByUid(uid) {
-    return [...Kept.all].find(([key, { uid: found }]) => key.startsWith(`${this.kind}:`) && found === uid)?.[1];
-  }
-
-  async consume(id) {
-    (await this.find(id)).consumed = Math.floor(Date.now() / 1000);
-  }
-
-  async destroy(id) {
-    Kept.all.delete(this.key(id));
-  }
-
-  async revokeByGrantId(grant) {
-    for (const [key, { grantId }] of Kept.all) if (grantId === grant) Kept.all.delete(key);
-  }
-}
 
 // An oidc-provider, with accounts that come and go.
 class Idp {

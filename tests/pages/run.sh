@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The pages of the gateway in headless Chromium, at 360 and 1280 px, in light, dark and forced colours: axe-core finds nothing,
 # nothing is wider than the window. First samples of each page; then a person goes through those of a gateway that runs, from the
-# question of a program to its end. Pages of others try to be let in, and are not. At last, people log in by oidc-provider and
-# oauth2-mock-server, which takes two minutes: so often somebody is asked about.
+# question of a program to its end. Pages of others try to be let in, and are not. Then people log in by oidc-provider and
+# oauth2-mock-server, which takes two minutes: so often somebody is asked about. At last, people connect accounts that they have at a
+# server of oidc-provider.
 #
 #   tests/pages/run.sh             all of it
 #   tests/pages/run.sh --small     the narrowest window, in dark, only, and fewer attempts
@@ -51,6 +52,7 @@ node "$cache/look.mjs" "$pages" "${flags[@]}"
 node "$cache/flow.mjs" "${flags[@]}"
 node "$cache/attacks.mjs" "${flags[@]}"
 node "$cache/idp.mjs"
+node "$cache/connect.mjs"
 if [[ -d $written ]]; then
   # A quarter of the size. Without it they are as good to look at.
   if command -v pngquant >/dev/null; then pngquant --force --ext .png 64 "$written"/*.png; fi
