@@ -21,7 +21,7 @@ use test_support::{
 };
 
 use crate::{
-    harness::{CI, DEV, Gate, post},
+    harness::{CI, DEV, Gate, post, until},
     oauth_pages::{approve, asking, is_consent, is_sign_in, log_in, target, with},
     process::Process,
 };
@@ -225,6 +225,29 @@ async fn somebody_connects_an_account_sees_what_was_granted_and_approves() {
     // What is connected is what its page says, and not what a link says.
     let lie = world.user("bob").await.get("/oauth/success?server_id=github").await;
     assert_eq!(lie.leads_to().as_deref(), Some("/oauth"));
+}
+
+#[tokio::test]
+async fn who_has_connected_is_who_calls_and_what_is_disconnected_is_revoked() {
+    let world = World::start().await;
+    let mut browser = world.browser();
+    let csrf = browser.get("/oauth/login").await.hidden("csrf");
+    browser.submit("/oauth/login", &[("csrf", csrf.as_str()), ("token", DEV)]).await;
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "whoami" } });
+    let request =
+        post("/github/mcp", DEV, "Accept: application/json, text/event-stream\r\n", &call.to_string());
+    let (_, _, body) = world.gate.ask(&request).await;
+    assert!(body.contains("/oauth/authorize?server_id=github"), "{body}");
+    assert_eq!(world.connect(&mut browser, "github").await.status, 303);
+    let (status, _, body) = world.gate.ask(&request).await;
+    assert!(status == 200 && body.contains("somebody"), "{body}");
+    assert_eq!(world.issuer.accounts("tools/call"), ["somebody"]);
+    let form = form_of(&browser.get("/oauth").await, "Disconnect GitHub");
+    assert_eq!(submit(&mut browser, &form).await.leads_to().as_deref(), Some("/oauth?did=disconnected"));
+    until("it is revoked", || world.issuer.asked("/revoke") == 1).await;
+    let (_, _, body) = world.gate.ask(&request).await;
+    assert!(body.contains("/oauth/authorize?server_id=github"), "{body}");
+    assert_eq!(world.issuer.accounts("tools/call").len(), 1);
 }
 
 #[tokio::test]
