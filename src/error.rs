@@ -24,6 +24,9 @@ pub struct Error {
     pub connect_url: Option<Box<str>>,
     /// Seconds after which it is worth to try again, if that is known.
     pub retry_after: Option<u32>,
+    /// Whether it counts for the address as a credential does that is not good: somebody was asked about one that nobody knows, and
+    /// could not say what it is worth.
+    pub counts_as_guess: bool,
 }
 
 /// Which side has to act for the error to go away.
@@ -259,6 +262,7 @@ impl From<ErrorKind> for Error {
             scope_needed: None,
             connect_url: None,
             retry_after: None,
+            counts_as_guess: false,
         }
     }
 }

@@ -176,6 +176,20 @@ pub enum OauthEndpoint {
 }
 
 impl OauthEndpoint {
+    /// Whether browsers are shown pages there.
+    pub fn is_page(self) -> bool {
+        matches!(
+            self,
+            Self::Authorize
+                | Self::LogIn
+                | Self::Callback
+                | Self::Consent
+                | Self::LogOut
+                | Self::Dashboard
+                | Self::RevokeGrant
+        )
+    }
+
     /// Whether clients look there for a login at any server, so that there is no challenge where there is none.
     fn is_looked_for(self) -> bool {
         matches!(

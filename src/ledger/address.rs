@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    hash::{BuildHasher as _, RandomState},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -41,11 +42,14 @@ impl AddressBlock {
     }
 
     /// Which block gives one back of `all` that blocks have, so that `newcomer` can have one: the one that has most, in the network
-    /// that has most; of equals, the one that comes last. So who has none yet finds room, however many addresses somebody else has
-    /// in one network. It is the newcomer itself only if nobody has more.
+    /// that has most; of equals, any one. So who has none yet finds room, however many addresses somebody else has in one network; and
+    /// who comes from more networks than there are places drives out others only as often as their own. It is the newcomer itself only
+    /// if nobody has more.
     pub fn gives_way(all: impl Iterator<Item = Self>, newcomer: Self) -> Self {
         let mut left: Vec<_> = all.chain([newcomer]).map(Self::networks).collect();
         let own = newcomer.networks();
+        // Another order each time, which nobody can know.
+        let lot = RandomState::new();
         for width in 0..own.len() {
             let mut counts = HashMap::<Self, usize>::new();
             for networks in &left {
@@ -53,7 +57,8 @@ impl AddressBlock {
             }
             // With the newcomer among them, those that are equal by now had more before.
             let most = left.iter().map(|networks| networks[width]);
-            let most = most.max_by_key(|network| (counts[network], *network != own[width]));
+            let most =
+                most.max_by_key(|network| (counts[network], *network != own[width], lot.hash_one(network)));
             left.retain(|networks| Some(networks[width]) == most);
         }
         left.first().map_or(newcomer, |[.., block]| *block)
@@ -116,6 +121,10 @@ mod tests {
         let home: Vec<_> = (0..9).map(|part| format!("2001:db8:1:10{part}::1")).collect();
         let home = home.iter().map(String::as_str).chain(["2001:db8:1:105::2"]).chain(modest);
         assert_eq!(gives_way(&home.collect::<Vec<_>>(), "203.0.113.1"), "2001:db8:1:105::/64");
+        // Of equals, it is not the same each time.
+        let equal = ["192.0.2.1", "198.51.100.1"];
+        let all: std::collections::BTreeSet<_> = (0..200).map(|_| gives_way(&equal, "203.0.113.1")).collect();
+        assert_eq!(all.into_iter().collect::<Vec<_>>(), equal);
         let of_v4 = ["203.0.113.7", "203.0.113.8", "192.0.2.1", "198.51.100.1", "2001:db8::1"];
         assert!(gives_way(&of_v4, "192.0.2.9").starts_with("203.0.113."));
         assert_eq!(gives_way(&of_v4, "203.0.113.9").rsplit_once('.').unwrap().0, "203.0.113", "its own");

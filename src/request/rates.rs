@@ -43,8 +43,10 @@ pub fn check_caller(request: &Request<'_>, owner: &Owner) -> Result<(), Error> {
 /// answered otherwise: many share an address, and whose credential is good is let in.
 pub fn refusal_of(request: &Request<'_>, error: Error) -> Error {
     match (error.kind, request.live.config.rate_limits.auth_failures) {
-        // Nothing was tried: so clients ask where to log in.
-        (ErrorKind::InvalidToken, Some(rate)) if !is_exempt(request) => {
+        // Without a token, nothing was tried: so clients ask where to log in.
+        (kind, Some(rate))
+            if (kind == ErrorKind::InvalidToken || error.counts_as_guess) && !is_exempt(request) =>
+        {
             let taken = take(request, RateKey::AuthFailures, rate, &request.address_owner().failure_rate);
             taken.err().unwrap_or(error)
         }

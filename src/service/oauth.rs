@@ -25,7 +25,9 @@ pub(super) async fn answer(
 ) -> Result<Response<Payload>, Error> {
     let Request { worker, connection, head, fields, client, .. } = *request;
     let ledger = &worker.shared.ledger;
-    rates::check_address(request)?;
+    if let Err(error) = rates::check_address(request) {
+        return refused(request, endpoint, error);
+    }
     let most = (head.method == Method::POST).then(|| OauthRequest::most_body(endpoint));
     let is_metadata = endpoint == OauthEndpoint::ResourceMetadata;
     let is_served =
@@ -80,4 +82,20 @@ pub(super) async fn answer(
         request.record.failed(error);
     }
     answered
+}
+
+/// What is refused before it is looked at: to a browser by a page, where there are pages.
+fn refused(
+    request: &mut Request<'_>,
+    endpoint: OauthEndpoint,
+    error: Error,
+) -> Result<Response<Payload>, Error> {
+    let config = &request.live.config;
+    if config.oauth.is_none() || !endpoint.is_page() {
+        return Err(error);
+    }
+    let page = oauth::failed_page(&config.name, request.record.id().as_str(), &error);
+    request.record.mark_for_gateway();
+    request.record.failed(&error);
+    Ok(page)
 }

@@ -255,3 +255,24 @@ async fn clients_learn_which_issuer_has_tokens_for_a_place_without_oauth_too() {
         gate.reload(config.clone());
     }
 }
+
+#[tokio::test]
+async fn whoever_has_the_issuer_asked_what_it_cannot_say_is_one_who_guesses() {
+    let (issuer, introspection) = (TestIssuer::start().await, Introspection::start().await);
+    let server = Recorder::start().await;
+    let mut config = config(&issuer, &introspection, &server.url("/mcp"));
+    config["proxy"]["rateLimits"]["authFailures"] = json!("3/h");
+    let gate = Gate::start(config).await;
+    introspection.says("known", active("bob", json!({})));
+    assert_eq!(status(&gate, "/db/mcp", "known").await, 200);
+    introspection.is_down(true);
+    for n in 0..3 {
+        assert_eq!(status(&gate, "/db/mcp", &format!("unknown-{n}")).await, 503);
+    }
+    let asked = introspection.asked_in_all();
+    assert_eq!(status(&gate, "/db/mcp", "unknown-4").await, 429);
+    assert_eq!(introspection.asked_in_all(), asked);
+    for token in ["known", DEV] {
+        assert_eq!(status(&gate, "/db/mcp", token).await, 200, "{token}");
+    }
+}

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use test_support::browser::{Browser, PLAIN, form};
+
 use crate::{
     harness::{CI, DEV, Gate, field, post},
     mcp::{command, modern_call},
@@ -159,4 +161,49 @@ async fn by_default_twenty_failures_a_minute_are_answered_and_nothing_else_is_li
     for _ in 0..50 {
         assert_eq!(call(&gate, "one", DEV, "192.0.2.1").await, 200);
     }
+}
+
+#[tokio::test]
+async fn a_browser_that_comes_too_often_is_shown_a_page_and_a_program_an_error() {
+    let gate = Gate::start(json!({
+        "proxy": {
+            "baseUrl": PLAIN,
+            "rateLimits": { "peer": "1/h" },
+            "auth": { "kind": "oauth", "storage": "memory", "tokens": { "dev": DEV } },
+        },
+        "mcpServers": { "one": command() },
+    }))
+    .await;
+    let mut browser = Browser::plain(gate.addr, PLAIN);
+    assert_eq!(browser.get("/oauth/login").await.status, 200);
+    for path in ["/oauth/login", "/authorize", "/oauth", "/oauth/callback"] {
+        let page = browser.get(path).await;
+        let (kind, wait) = (field(&page.head, "content-type"), field(&page.head, "retry-after"));
+        assert!(page.status == 429 && kind == Some("text/html; charset=utf-8") && wait.is_some(), "{page:?}");
+    }
+    let (status, head, _) = gate.ask(&form("/token", "", &[("grant_type", "refresh_token")])).await;
+    assert_eq!((status, field(&head, "content-type")), (429, Some("application/json")));
+    gate.log.line("Refused request", &[("path", json!("/oauth/login")), ("status", json!(429))]).await;
+}
+
+#[tokio::test]
+async fn who_tries_tokens_where_people_log_in_is_told_to_wait_as_who_tries_passwords_is() {
+    let gate = Gate::start(json!({
+        "proxy": {
+            "baseUrl": PLAIN,
+            "auth": { "kind": "oauth", "storage": "memory", "tokens": { "dev": DEV } },
+        },
+        "mcpServers": { "one": command() },
+    }))
+    .await;
+    let mut browser = Browser::plain(gate.addr, PLAIN);
+    let page = browser.get("/oauth/login").await;
+    let csrf = page.hidden("csrf");
+    for _ in 0..10 {
+        let page = browser.submit("/oauth/login", &[("csrf", &csrf), ("token", "sg_a-guess")]).await;
+        assert!(!page.body.contains("Too many"), "{page:?}");
+    }
+    let page = browser.submit("/oauth/login", &[("csrf", &csrf), ("token", DEV)]).await;
+    assert!(page.leads_to().is_none() && limited(&gate, "logins") == "1", "{page:?}");
+    assert_eq!(call(&gate, "one", DEV, "192.0.2.1").await, 200, "where it is no login, it is good");
 }

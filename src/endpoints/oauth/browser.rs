@@ -335,20 +335,9 @@ impl<'a> Browser<'a> {
 
     /// The page that says that the gateway failed.
     pub(super) fn failed(&self, error: Error) -> Response<Payload> {
-        let view = Trouble {
-            gateway: self.gateway(),
-            status: error.kind.status(),
-            sentence: error.sentence(),
-            detail: None,
-            way_on: WayOn::AskOperator,
-            request_id: self.request.id.as_str(),
-        };
-        let mut response = self.show(pages::trouble(&view));
-        if let Some(seconds) = error.retry_after() {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-        }
+        let response = failed_page(self.gateway(), self.request.id.as_str(), &error);
         self.request.note_refusal(error);
-        response
+        self.with_cookies(response)
     }
 
     /// What a form belongs to is over, or was never asked.
@@ -489,6 +478,23 @@ impl Authorization<'_> {
     pub(super) fn is_always_asked(&self) -> bool {
         !self.client.is_verified() || self.redirect_target.is_local()
     }
+}
+
+/// The page that says so, for any browser.
+pub fn failed_page(gateway: &str, request_id: &str, error: &Error) -> Response<Payload> {
+    let view = Trouble {
+        gateway,
+        status: error.kind.status(),
+        sentence: error.sentence(),
+        detail: None,
+        way_on: WayOn::AskOperator,
+        request_id,
+    };
+    let mut response = pages::trouble(&view).into_response().map(Payload::Whole);
+    if let Some(seconds) = error.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// The client of this id. If it has a document that is no good, that is counted.

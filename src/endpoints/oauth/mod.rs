@@ -30,7 +30,7 @@ mod token;
 use http::Response;
 
 use self::browser::Browser;
-pub use self::request::OauthRequest;
+pub use self::{browser::failed_page, request::OauthRequest};
 use super::table::OauthEndpoint;
 use crate::{
     body::Payload,

@@ -1,5 +1,7 @@
 //! `/oauth/login`: users log in with their password, and named tokens with themselves.
 
+use std::time::Instant;
+
 use http::Response;
 
 use super::{
@@ -79,7 +81,14 @@ async fn proved(
     };
     let live = request.live;
     let found = match (form.get("token"), form.get("username"), form.get("password")) {
-        (Some(token), None, None) => by_token(request, token).ok_or(ErrorKind::InvalidToken.into()),
+        (Some(token), None, None) => {
+            let attempts = &request.shared.logins.attempts;
+            // Good or not, as those of a user are.
+            match attempts.note_token(request.address_block(), Instant::now()) {
+                Ok(()) => by_token(request, token).ok_or(ErrorKind::InvalidToken.into()),
+                Err(wait) => Err(Error::too_often(RateKey::Logins, wait)),
+            }
+        }
         (None, Some(name), Some(password)) if live.has_logins() => {
             let password = Secret::new(password.to_owned());
             let address = request.address_block();

@@ -111,6 +111,13 @@ impl Unsaid {
     }
 }
 
+impl Unsaid {
+    /// Whether it came of a question about the token, which whoever sends such tokens has asked.
+    pub fn was_asked(self) -> bool {
+        !matches!(self, Self::TooMany | Self::NoAnswer(NotFetched::Unreachable))
+    }
+}
+
 /// Why a token is not confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotConfirmed {

@@ -83,6 +83,12 @@ impl Attempts {
         self.meters.lock().take(self.key.hash_one(address), rate, now)
     }
 
+    /// Somebody at this address shows a named token where people log in, at `now`; or may after a while.
+    pub fn note_token(&self, address: AddressBlock, now: Instant) -> Result<(), Duration> {
+        let now = now.saturating_duration_since(self.began);
+        self.meters.lock().take(self.key.hash_one(("token", address)), RATE, now)
+    }
+
     /// Somebody at this address, who has a place among the comparisons, tries this name at `now`.
     pub fn note(&self, address: AddressBlock, name: &str, now: Instant) -> Attempt {
         let now = now.saturating_duration_since(self.began);

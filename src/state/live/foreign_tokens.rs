@@ -151,14 +151,16 @@ impl Live {
         opened: &'a RefCell<OpenedTokens>,
     ) -> Identified<'a> {
         let digest = asked.digest;
+        let is_new = self.seen_foreign.lock().get(&digest).is_none();
         let finish = move |outcome: Result<Arc<Verdict>, NotConfirmed>| {
             let verdict = outcome.map_err(|why| match why {
                 NotConfirmed::NotTaken(why) => ErrorKind::InvalidToken.with_cause(why.name()),
                 // Nobody can say what it was worth. A client that is told that it is invalid throws it away.
                 NotConfirmed::Unsaid(why) => {
-                    let (issuer, why) = (&introspector.issuer().name, why.name());
-                    ErrorKind::Unavailable
-                        .with_cause(format!("the issuer {issuer} does not say what the token is: {why}"))
+                    let issuer = &introspector.issuer().name;
+                    let cause = format!("the issuer {issuer} does not say what the token is: {}", why.name());
+                    let counts_as_guess = is_new && why.was_asked();
+                    Error { counts_as_guess, ..ErrorKind::Unavailable.with_cause(cause) }
                 }
             })?;
             let said = verdict.said().clone();
