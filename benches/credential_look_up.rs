@@ -3,6 +3,7 @@
 //! It is on the path of every request of such a server: one look-up (at most 300 ns), which must not grow with how many credentials
 //! there are.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
+#![allow(clippy::expect_used, reason = "what cannot be set up ends the benchmark")]
 
 use std::{hint::black_box, io::Write as _, path::Path, sync::Arc, time::SystemTime};
 
