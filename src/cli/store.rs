@@ -314,7 +314,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{self, ResourceParameter, ShownAs, UpstreamClientKey, UpstreamOauth, UserToken};
+    use crate::config::{self, ShownAs, UpstreamOauth, UserToken};
 
     fn config() -> Snapshot {
         let text = r#"{ "proxy": { "addr": "127.0.0.1:0", "auth": {
@@ -329,23 +329,7 @@ mod tests {
     }
 
     fn oauth(issuer: Option<&str>) -> UpstreamOauth {
-        UpstreamOauth {
-            issuer: issuer.map(Arc::from),
-            authorization_url: None,
-            token_url: None,
-            revocation_url: None,
-            client_id: None,
-            client_key: UpstreamClientKey::default(),
-            client_metadata_url: None,
-            registers: true,
-            redirect_uri: None,
-            scopes: Vec::new(),
-            resource: ResourceParameter::default(),
-            extra_params: Vec::new(),
-            places: Vec::new(),
-            shown: ShownAs::default(),
-            allows_private_issuers: false,
-        }
+        UpstreamOauth { issuer: issuer.map(Arc::from), ..UpstreamOauth::default() }
     }
 
     #[test]

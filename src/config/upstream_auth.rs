@@ -201,6 +201,29 @@ pub struct UpstreamOauth {
     pub allows_private_issuers: bool,
 }
 
+/// What a config says that says nothing of it.
+impl Default for UpstreamOauth {
+    fn default() -> Self {
+        Self {
+            issuer: None,
+            authorization_url: None,
+            token_url: None,
+            revocation_url: None,
+            client_id: None,
+            client_key: UpstreamClientKey::default(),
+            client_metadata_url: None,
+            registers: true,
+            redirect_uri: None,
+            scopes: Vec::new(),
+            resource: ResourceParameter::default(),
+            extra_params: Vec::new(),
+            places: Vec::new(),
+            shown: ShownAs::default(),
+            allows_private_issuers: false,
+        }
+    }
+}
+
 /// By what the gateway proves which client it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UpstreamClientKey {

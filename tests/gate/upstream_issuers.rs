@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use sluicegate::{
     clock::Clock,
-    config::{ResourceParameter, ShownAs, UpstreamClientKey, UpstreamOauth},
+    config::UpstreamOauth,
     credentials::oauth::{
         AuthorizationAsk, Discovered, OauthError, OauthRefusal, Outgoing, Purpose, TokenAnswer, TokenKind,
         UpstreamClient, authorization_url, client, discover, redeem, refresh, revoke, scopes,
@@ -36,23 +36,7 @@ struct Asker<'a> {
 
 impl<'a> Asker<'a> {
     fn of(upstream: &'a UpstreamIssuer) -> Self {
-        let config = UpstreamOauth {
-            issuer: None,
-            authorization_url: None,
-            token_url: None,
-            revocation_url: None,
-            client_id: None,
-            client_key: UpstreamClientKey::default(),
-            client_metadata_url: None,
-            registers: true,
-            redirect_uri: None,
-            scopes: Vec::new(),
-            resource: ResourceParameter::Auto,
-            extra_params: Vec::new(),
-            places: Vec::new(),
-            shown: ShownAs::default(),
-            allows_private_issuers: true,
-        };
+        let config = UpstreamOauth { allows_private_issuers: true, ..UpstreamOauth::default() };
         Self { upstream, outgoing: Outgoing::new(Arc::new(Clock::default())), config }
     }
 

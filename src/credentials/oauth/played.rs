@@ -14,7 +14,7 @@ use url::{Url, form_urlencoded};
 use super::*;
 use crate::{
     clock::Clock,
-    config::{ClientAuthWay, ResourceParameter, ShownAs, UpstreamClientKey, UpstreamOauth},
+    config::{ClientAuthWay, UpstreamOauth},
     identity::foreign::source::{Ask, Asking, Heading, IssuerAnswer, NotFetched, Source},
     secret::Secret,
 };
@@ -191,23 +191,7 @@ pub(super) fn resource(more: Value) -> Value {
 
 /// A config that says nothing.
 pub(super) fn config() -> UpstreamOauth {
-    UpstreamOauth {
-        issuer: None,
-        authorization_url: None,
-        token_url: None,
-        revocation_url: None,
-        client_id: None,
-        client_key: UpstreamClientKey::default(),
-        client_metadata_url: None,
-        registers: true,
-        redirect_uri: None,
-        scopes: Vec::new(),
-        resource: ResourceParameter::Auto,
-        extra_params: Vec::new(),
-        places: Vec::new(),
-        shown: ShownAs::default(),
-        allows_private_issuers: false,
-    }
+    UpstreamOauth::default()
 }
 
 /// A server with its authorization server, and the gateway in front of it.

@@ -268,6 +268,8 @@ fn run(queue: &Queue) {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::poll_fn, task::Poll};
+
     use super::*;
 
     fn secret(text: &str) -> Secret {
@@ -358,10 +360,22 @@ mod tests {
             let place = checks.place(address);
             place.map(|place| checks.compare(secret("secret"), secret("hash"), place))
         };
-        let mut crowd: VecDeque<_> =
-            (0..MOST).map(|part| compare(&format!("2001:db8:1:{part:x}::1")).unwrap()).collect();
+        let crowd = (0..MOST).map(|part| Box::pin(compare(&format!("2001:db8:1:{part:x}::1")).unwrap()));
+        let mut crowd: Vec<_> = crowd.collect();
         let one = compare("192.0.2.1").unwrap();
-        assert_eq!(crowd.pop_back().unwrap().await, Err(Busy::Full), "the newest of them");
+        let mut answers = Vec::new();
+        poll_fn(|cx| {
+            crowd.retain_mut(|waits| match waits.as_mut().poll(cx) {
+                Poll::Ready(answer) => {
+                    answers.push(answer);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            if answers.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        assert_eq!(answers, [Err(Busy::Full)], "one of them");
         assert_eq!(compare("192.0.2.1").map(drop).unwrap_err(), Busy::Full, "it has one");
         assert!(compare("2001:db8:1:ffff::1").is_ok(), "at the cost of another one of that network");
         assert_eq!(checks.waiting(), MOST);

@@ -195,6 +195,11 @@ fn oauth(cx: &mut Context<'_>, asked: &Asked<'_>, kind: &str) -> Option<Upstream
             "needs an `issuer`, or `authorizationUrl` and `tokenUrl`: a command names no issuer itself";
         cx.error(&asked.at, message);
     }
+    if keys.has("clientSecret") && !has_token && !keys.has("issuer") {
+        let message = "goes to whichever issuer the server names: write the `issuer` of the client, so that no server can have it sent \
+                       to one of its own";
+        cx.warning(&keys.fields.key("clientSecret"), message);
+    }
     let client_key = client_key(cx, asked);
     let places = token_places(cx, asked);
     let base = asked.around.base.map(|base| base.text.value.trim().trim_end_matches('/'));
