@@ -251,6 +251,8 @@ pub struct Granted {
     pub account: Option<Box<str>>,
     /// What was granted.
     pub scopes: Vec<String>,
+    /// Whether the issuer ends it if it is not kept.
+    pub is_revocable: bool,
 }
 
 /// A grant that somebody decides about.
@@ -384,6 +386,7 @@ impl Pending {
             issuer: Arc::clone(&of.at.issuer),
             account: tokens.account.clone(),
             scopes: tokens.scopes.clone().unwrap_or_else(|| of.scopes.clone()),
+            is_revocable: of.at.revocation.is_some(),
         };
         let principal: Principal = of.principal.parse().map_err(|_| FlowError::Over)?;
         let grant = Grant { of: Of { until: in_seconds(until), ..of }, tokens };

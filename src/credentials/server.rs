@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     config::{
-        ExchangeSubject, Passthrough, Server, Target, TokenExchange, TokenPlace, UpstreamAuth, UpstreamOauth,
+        ExchangeSubject, Passthrough, ResourceParameter, Server, Target, TokenExchange, TokenPlace,
+        UpstreamAuth, UpstreamOauth,
     },
     identity::{
         Principal,
@@ -330,6 +331,11 @@ impl ServerCredentials {
     }
 
     fn wanted(&self, asker: &Asker<'_>, refused: Option<u64>) -> Result<Wanted, NotReady> {
+        const NOBODY_SIGNS_IN: &str = "the server is called with an account of each caller's own, and users, named tokens and people of the \
+                                       identity provider alone sign in here to connect one";
+        if self.is_kept() && self.config.is_per_principal() && !signs_in(asker.principal) {
+            return Err(Missing::NoSubject(NOBODY_SIGNS_IN).into());
+        }
         let owner = self.owner(asker.principal);
         let (place, subject) = match &*self.config {
             UpstreamAuth::Exchange(exchange) => {
@@ -390,7 +396,11 @@ impl ServerCredentials {
         }
         // Of a command, the config says it all.
         let url = self.url.as_ref().or(oauth.token_url.as_ref()).ok_or(NONE)?;
-        let found = oauth::discover(&self.vault.outgoing(), oauth, purpose, url, challenge).await?;
+        let mut found = oauth::discover(&self.vault.outgoing(), oauth, purpose, url, challenge).await?;
+        // A command is at no URL that a token could be for.
+        if self.url.is_none() && oauth.resource == ResourceParameter::Auto {
+            found.resource = None;
+        }
         let found = Arc::new(found);
         *known = Some((Instant::now(), Arc::clone(&found)));
         Ok(found)
@@ -714,6 +724,14 @@ fn subject<'a>(exchange: &TokenExchange, asker: &Asker<'a>) -> Result<&'a Secret
         ExchangeSubject::Login => {
             Err(Missing::NoSubject("a login keeps no token that could be exchanged for one of the server's"))
         }
+    }
+}
+
+/// Whether somebody can sign in at the pages of the gateway.
+fn signs_in(principal: &Principal) -> bool {
+    match principal {
+        Principal::User(_) | Principal::Token(_) | Principal::Idp(_) => true,
+        Principal::Nobody | Principal::Tenant(_) | Principal::Client(_) | Principal::Foreign(_) => false,
     }
 }
 

@@ -21,8 +21,13 @@ pub struct Service<'a> {
 }
 
 impl Service<'_> {
-    fn id(&self) -> Shown<'_> {
+    pub(super) fn id(&self) -> Shown<'_> {
         Shown::name(self.server)
+    }
+
+    /// Whether the config calls it otherwise than people do: two servers may be called alike.
+    pub(super) fn has_other_name(&self) -> bool {
+        self.name.to_string() != self.server
     }
 }
 
@@ -84,6 +89,8 @@ pub struct Approve<'a> {
     pub account_there: Option<Shown<'a>>,
     /// What was granted.
     pub scopes: &'a [Shown<'a>],
+    /// Whether the issuer ends it if it is not kept.
+    pub is_revocable: bool,
     /// Of the answer.
     pub form: Form<'a>,
 }

@@ -201,6 +201,7 @@ pub(super) fn samples() -> Vec<(&'static str, Page)> {
         issuer: Shown::text("github.com"),
         account_there: Some(Shown::name("alice-at-work")),
         scopes: &scopes,
+        is_revocable: true,
         form: FORM,
     };
     let offer = |service, button| Offer { service, target: "/oauth/authorize?server_id=x".into(), button };

@@ -177,6 +177,7 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
             issuer: shown,
             account_there: is_shared.then_some(shown),
             scopes: if is_shared { &[] } else { &[shown] },
+            is_revocable: true,
             form: form(text),
         };
         ("approve", approve(&view))

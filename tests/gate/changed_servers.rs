@@ -54,6 +54,8 @@ async fn config(db: &Upstream) -> Value {
     } })
 }
 
+const OF_SERVER: &str = "a-token-of-the-server-0123456789";
+
 /// A change of a key that leaves the caller what it may use.
 fn changed(key: &str) -> Value {
     match key {
@@ -68,6 +70,10 @@ fn changed(key: &str) -> Value {
         "inheritEnv" => json!(["PATH", "HOME"]),
         "inline" => json!({ "tools": [{ "name": "read", "command": "false" }] }),
         "disabled" | "cookies" | "warm" => json!(true),
+        "upstreamAuth" => json!({ "kind": "static", "token": OF_SERVER }),
+        "auth_strategy" => json!("proxy_oauth"),
+        "serviceAuths" => json!([{ "type": "bearer", "name": "x", "userToken": OF_SERVER }]),
+        "requiresUserToken" => json!(true),
         "authTokens" => json!(["dev"]),
         "users" => json!([]),
         "roles" => json!(["team"]),
@@ -91,7 +97,8 @@ async fn each_key_ends_what_the_table_says_and_nothing_else() {
         let (servers, path): (&[&str], _) = match &*key {
             "command" | "args" | "env" | "cwd" | "inheritEnv" | "warm" => (&["small"], "/small/mcp"),
             "inline" => (&["own"], "/own/mcp"),
-            "url" | "transportType" | "headers" | "caFile" | "passQuery" | "passLastEventId" | "cookies" => {
+            "url" | "transportType" | "headers" | "caFile" | "passQuery" | "passLastEventId" | "cookies"
+            | "upstreamAuth" | "auth_strategy" | "serviceAuths" | "requiresUserToken" => {
                 (&["db", "far"], "/far/sse")
             }
             _ => (&["db", "own"], "/own/mcp"),
@@ -100,6 +107,18 @@ async fn each_key_ends_what_the_table_says_and_nothing_else() {
         let mut after = config.clone();
         for server in servers {
             after["mcpServers"][server][&*key] = changed(&key);
+        }
+        // These say something together with others alone.
+        for server in servers {
+            let server = &mut after["mcpServers"][server];
+            match &*key {
+                "auth_strategy" => server["auth_config"] = json!({ "token_source": OF_SERVER }),
+                "requiresUserToken" => {
+                    server["headers"] = json!({ "Authorization": { "$userToken": "Bearer {{token}}" } });
+                    server["serviceAuths"] = changed("serviceAuths");
+                }
+                _ => {}
+            }
         }
         // It would not be admitted where only users are; of tokens, it is as it was.
         if key == "users" {

@@ -406,6 +406,20 @@ async fn a_token_of_an_issuer_is_exchanged_and_nobody_elses_is() {
 }
 
 #[tokio::test]
+async fn who_cannot_sign_in_is_not_sent_to_where_they_would_have_to() {
+    let (upstream, issuer) = (UpstreamIssuer::start().await, TestIssuer::start().await);
+    let auth = json!({ "kind": "user_oauth", "allowPrivateIssuers": true });
+    let mut config = config(json!({ "files": upstream.server_config(auth) }));
+    config["proxy"]["auth"]["issuers"] = json!({ "corp": issuer.config() });
+    config["proxy"]["auth"]["assign"] = json!([{ "if": { "issuer": "corp" }, "servers": ["files"] }]);
+    let gate = Gate::start(config).await;
+    let (status, body) = whoami(&gate, "files", &issuer.token("alice", json!({}))).await;
+    assert!(body.contains("sign in here") && !body.contains("/oauth/authorize"), "{status} {body}");
+    let (_, body) = whoami(&gate, "files", DEV).await;
+    assert!(body.contains("/oauth/authorize?server_id=files"), "{body}");
+}
+
+#[tokio::test]
 async fn what_is_passed_through_is_the_callers_own_field_and_never_the_gateways_token() {
     let server = Upstream::bind().await;
     let auth = json!({ "kind": "passthrough", "from": "X-Upstream-Authorization", "unsafe": true });

@@ -12,7 +12,8 @@ use crate::config::{
     access::ADMIN,
     read::{context::Context, fields::Fields, reader::ReadText},
     report::problem::Location,
-    snapshot::{HostPattern, Snapshot},
+    snapshot::{HostPattern, Server, Snapshot},
+    upstream_auth::UpstreamAuth,
 };
 
 /// Which addresses a port alone means.
@@ -100,6 +101,24 @@ pub(crate) fn warn_of_locked_admin(cx: &mut Context<'_>, proxy: &Fields<'_>, sna
             "asks for a token of the role `admin` or `metrics`, because other machines can connect, and no token or user has \
              one; give `roles` to one of `auth.tokens`",
         );
+    }
+}
+
+/// Warns of servers with one account for all callers, which nobody may connect.
+pub(crate) fn warn_of_no_admin(cx: &mut Context<'_>, root: &Fields<'_>, snapshot: &Snapshot) {
+    let is_shared =
+        |server: &&Server| matches!(server.upstream_auth.as_deref(), Some(UpstreamAuth::SharedOauth(_)));
+    let Some(server) = snapshot.servers.iter().find(is_shared) else { return };
+    let of_users = snapshot.users.iter().filter(|user| !user.disabled).flat_map(|user| &user.roles);
+    let of_tokens = snapshot.credentials.iter().flat_map(|credential| &credential.roles);
+    let of_people = snapshot.assignments.iter().flat_map(|assignment| &assignment.roles);
+    if !of_tokens.chain(of_users).chain(of_people).any(|role| role == ADMIN) {
+        let message = format!(
+            "has `{}`, with one account for all callers (`shared_oauth`), which somebody with the role `admin` connects, and nobody has \
+             that; give `roles` to one of `auth.users` or `auth.tokens`, or write \"user_oauth\", by which each connects their own",
+            server.name
+        );
+        cx.warning(&root.key("mcpServers"), message);
     }
 }
 

@@ -148,6 +148,7 @@ fn snapshot(
     }
     snapshot.session_timeout = idle_timeout;
     snapshot.servers = servers.good;
+    bind::warn_of_no_admin(cx, fields, &snapshot);
     snapshot.lost.servers = servers.lost;
     Some(snapshot)
 }

@@ -211,6 +211,23 @@ fn what_is_unsafe_is_called_so_and_warned_of_each_time() {
 }
 
 #[test]
+fn what_nobody_can_connect_and_a_secret_that_any_issuer_gets_are_warned_of() {
+    const NOBODY: &str = "somebody with the role `admin` connects, and nobody has that";
+    const ANY: &str = "clientSecret: goes to whichever issuer the server names";
+    let shared = r#""url": "https://api.corp.com/mcp", "upstreamAuth": {"kind": "shared_oauth"}"#;
+    let told = said(&with(shared));
+    assert!(told.contains(NOBODY) && !told.contains(ANY), "{told}");
+    let auth = r#""kind": "oauth", "tokens": {"ops": {"value": "token-of-ops-alone", "roles": ["admin"]}}"#;
+    assert!(!said(&load_with(auth, shared)).contains(NOBODY));
+    let secret = |more: &str| {
+        let text = r#""url": "https://api.corp.com/mcp", "upstreamAuth": {"kind": "user_oauth", "clientId": "a", "clientSecret": "$env:KEY"#;
+        said(&with(&format!("{text}\"{more}}}")))
+    };
+    assert!(secret("").contains(ANY), "{}", secret(""));
+    assert!(!secret(r#", "issuer": "https://id.corp.com""#).contains("goes to whichever"));
+}
+
+#[test]
 fn one_credential_for_all_is_one_of_the_config() {
     for text in [
         r#""upstreamAuth": {"kind": "static", "token": {"$env": "KEY"}}"#,

@@ -261,6 +261,7 @@ fn ask_to_approve(
         issuer: Shown::text(&issuer),
         account_there: granted.account.as_deref().map(Shown::name),
         scopes: &scopes,
+        is_revocable: granted.is_revocable,
         form: pages::Form { csrf: &csrf, flow: Some(id) },
     })))
 }
@@ -345,7 +346,8 @@ pub(super) fn failed(browser: &Browser<'_>) -> Response<Payload> {
         sentence: why.sentence(),
         detail: None,
         way_on: WayOn::Connections,
-        request_id: browser.request.id.as_str(),
+        // The log has the request that led here, and nothing of this one.
+        request_id: "",
     }))
 }
 
