@@ -16,21 +16,21 @@ use super::{
     known::{Pause, Slot, Standing},
     oauth::{self, Discovered, OauthError, OauthRefusal, Purpose, SubjectKind, TokenAnswer, UpstreamClient},
     ready::{Missing, NotReady, ReadyCredential},
-    server::{ServerCredentials, Wanted},
+    server::{Changed, ServerCredentials, Wanted},
     vault::{Outcome, Told},
 };
 use crate::{
     config::{TokenExchange, UpstreamAuth, UpstreamOauth},
     identity::{
         credential_key::CredentialKey,
-        login::upstream::{NotKept, StoreDown, UpstreamRow, UpstreamState, Upstreams},
+        login::upstream::{NotKept, StoreDown, UpstreamOwner, UpstreamRow, UpstreamState, Upstreams},
     },
 };
 
 const DOWN: NotReady = NotReady::Unavailable("credentials cannot be kept at present");
 /// How often it is looked whether another process has refreshed it, and how many times: as long as that has it for itself, and a bit.
 const LOOK: Duration = Duration::from_millis(200);
-const MOST_LOOKS: u32 = 80;
+const MOST_LOOKS: u32 = 320;
 /// How often what a refresh gave is offered to a store that takes nothing, and the pauses.
 const SAVES: u32 = 20;
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
@@ -45,6 +45,8 @@ enum Verdict {
     Refresh(Box<(UpstreamRow, Kept)>),
     /// It is worth nothing any more, for this reason.
     Lose(Box<(UpstreamRow, Kept)>, &'static str),
+    /// It is read again: somebody has changed it meanwhile.
+    Again,
 }
 
 /// Why there is nobody to ask for a refresh.
@@ -56,11 +58,11 @@ enum NoGiver {
 
 impl ServerCredentials {
     /// Gets what is wanted.
-    pub(super) async fn fly(self: Arc<Self>, wanted: Wanted) -> Outcome {
+    pub(super) async fn fly(self: Arc<Self>, mut wanted: Wanted) -> Outcome {
         let config = Arc::clone(&self.config);
         match &*config {
             UpstreamAuth::UserOauth(_) | UpstreamAuth::SharedOauth(_) | UpstreamAuth::UserToken(_) => {
-                self.kept_for(&wanted).await
+                self.kept_for(&mut wanted).await
             }
             UpstreamAuth::ClientCredentials(oauth) => self.by_client(oauth, &wanted).await,
             UpstreamAuth::Exchange(exchange) => self.exchanged(exchange, &wanted).await,
@@ -69,10 +71,12 @@ impl ServerCredentials {
     }
 
     /// What the store has, which is refreshed if it has to be.
-    async fn kept_for(self: &Arc<Self>, wanted: &Wanted) -> Outcome {
+    async fn kept_for(self: &Arc<Self>, wanted: &mut Wanted) -> Outcome {
         let upstreams = self.vault.upstreams().ok_or(DOWN)?;
         let mut looks = 0;
         loop {
+            wanted.epoch = self.vault.known.epoch(&wanted.place);
+            let wanted = &*wanted;
             let row = upstreams.get(&wanted.owner, &self.server).await.map_err(|StoreDown| DOWN)?;
             let (row, kept) = match self.judge(wanted, row)? {
                 Verdict::Ready(ready) => return Ok(ready),
@@ -81,6 +85,7 @@ impl ServerCredentials {
                     None => continue,
                 },
                 Verdict::Refresh(due) => *due,
+                Verdict::Again => continue,
             };
             if let Some(outcome) = self.paused(wanted, &row, &kept) {
                 return outcome;
@@ -127,15 +132,20 @@ impl ServerCredentials {
     fn judge(&self, wanted: &Wanted, row: Option<UpstreamRow>) -> Result<Verdict, NotReady> {
         let now = self.vault.clock.now();
         let Some(row) = row else {
-            self.lack(&wanted.place, self.absent(), None);
-            return Err(self.absent().into());
+            return match self.lack(wanted.epoch, &wanted.place, self.absent(), None) {
+                Ok(()) => Err(self.absent().into()),
+                Err(Changed) => Ok(Verdict::Again),
+            };
         };
         let Some(kept) = Kept::read(&row.body) else {
             return Err(NotReady::Unavailable("what is kept of the credential cannot be read"));
         };
-        let Some(tokens) = kept.tokens.as_ref().filter(|_| row.state != UpstreamState::Reconnect) else {
-            self.lack(&wanted.place, Missing::Reconnect, Some(kept.key()));
-            return Err(Missing::Reconnect.into());
+        let is_usable = row.state != UpstreamState::Reconnect && self.is_for_here(&kept);
+        let Some(tokens) = kept.tokens.as_ref().filter(|_| is_usable) else {
+            return match self.lack(wanted.epoch, &wanted.place, Missing::Reconnect, Some(kept.key())) {
+                Ok(()) => Err(Missing::Reconnect.into()),
+                Err(Changed) => Ok(Verdict::Again),
+            };
         };
         let ready = kept.ready(self.config.places(), kept.key(), row.version);
         let is_good = ready.is_some_and(|ready| ready.is_good(now));
@@ -143,17 +153,27 @@ impl ServerCredentials {
         let is_due = kept.due().is_some_and(|due| due <= now);
         match (is_good, tokens.refresh.is_some()) {
             (true, _) if !is_due && !is_refused => {
-                let held = self.hold(&wanted.place, &kept, row.version);
-                held.map(Verdict::Ready).ok_or(NotReady::Unavailable("it cannot be sent"))
+                match self.hold(wanted.epoch, &wanted.place, &kept, row.version) {
+                    Ok(Some(ready)) => Ok(Verdict::Ready(ready)),
+                    Ok(None) => Err(NotReady::Unavailable("it cannot be sent")),
+                    Err(Changed) => Ok(Verdict::Again),
+                }
             }
             (_, true) => Ok(Verdict::Refresh(Box::new((row, kept)))),
+            // Of an account that all callers have, one of them does not have it refused for the others.
+            (true, false) if wanted.owner == UpstreamOwner::Everyone => Err(NotReady::Refused(
+                "the server refuses what an admin has connected, and nothing renews it",
+            )),
             (true, false) => {
                 // The server may err. It is not thrown away, and tried again after a while.
                 let pause = Pause::of(REFUSED, now, "the server refuses it");
                 self.forget_discovered();
-                self.vault.known.change(&wanted.place, |slot| {
+                let lacks = self.vault.known.change_since(wanted.epoch, &wanted.place, |slot| {
                     *slot = Slot::lacking(Missing::Reconnect, Some(kept.key()), Some(pause));
                 });
+                if lacks.is_none() {
+                    return Ok(Verdict::Again);
+                }
                 let issuer = kept.by.as_ref().map(|by| &*by.discovered.issuer);
                 self.vault.tell(
                     Told::Failed,
@@ -186,14 +206,17 @@ impl ServerCredentials {
     }
 
     fn meanwhile(&self, wanted: &Wanted, there: Option<(&UpstreamRow, &Kept)>, pause: Pause) -> Outcome {
+        const CHANGED: NotReady = NotReady::Unavailable("it was changed while it was being got");
         let now = self.vault.clock.now();
         if let Some((row, kept)) = there {
-            self.hold(&wanted.place, kept, row.version);
+            // What was read a while ago may be gone.
+            self.hold(wanted.epoch, &wanted.place, kept, row.version).map_err(|Changed| CHANGED)?;
         }
-        let ready = self.vault.known.change(&wanted.place, |slot| {
+        let ready = self.vault.known.change_since(wanted.epoch, &wanted.place, |slot| {
             slot.pause = Some(pause);
             slot.ready.clone()
         });
+        let ready = ready.ok_or(CHANGED)?;
         let is_usable =
             |ready: &Arc<ReadyCredential>| ready.is_good(now) && wanted.refused != Some(ready.version);
         ready.filter(is_usable).ok_or(NotReady::Unavailable(pause.why))
@@ -297,7 +320,7 @@ impl ServerCredentials {
         };
         let issuer = renewed.by.as_ref().map(|by| &*by.discovered.issuer);
         self.vault.tell(Told::Refreshed, &self.server, &wanted.owner, issuer, None);
-        let held = self.hold(&wanted.place, &renewed, version);
+        let Ok(held) = self.hold(wanted.epoch, &wanted.place, &renewed, version) else { return None };
         if wanted.refused.is_some() {
             self.vault.known.change(&wanted.place, |slot| slot.refused = Some(now));
         }
@@ -346,7 +369,9 @@ impl ServerCredentials {
             return None;
         }
         self.forget_discovered();
-        self.lack(&wanted.place, Missing::Reconnect, Some(key));
+        if self.lack(wanted.epoch, &wanted.place, Missing::Reconnect, Some(key)).is_err() {
+            return None;
+        }
         self.vault.tell(Told::Lost, &self.server, &wanted.owner, issuer.as_deref(), Some(why));
         self.vault.note_change();
         Some(Err(Missing::Reconnect.into()))

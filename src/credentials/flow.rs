@@ -476,7 +476,7 @@ impl Approval {
     }
 
     /// Keeps it.
-    pub async fn approve(self, credentials: &ServerCredentials) -> Result<(), FlowError> {
+    pub async fn approve(self, credentials: &Arc<ServerCredentials>) -> Result<(), FlowError> {
         let owner = self.owner()?;
         let config = connects_by(credentials.config()).ok_or(FlowError::NotAllowed)?;
         let Grant { of, tokens } = self.0;

@@ -21,12 +21,16 @@ const TOGETHER: Duration = Duration::from_secs(600);
 const NEED_ATTENTION: usize = 3;
 /// Scopes that are remembered as wanted.
 const MOST_WANTED: usize = 100;
+/// Bytes of them: tokens have to have room beside.
+const LONGEST_WANTED: usize = 4 << 10;
 
 /// A credential as it is kept.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Kept {
     /// Of the connection: another one each time that somebody connects or enters a token.
     connection: [u8; 16],
+    /// Where the server was: scheme, host and port. `None` of a command.
+    pub(super) origin: Option<String>,
     /// What goes to the server, and what brings another. `None`: it was lost.
     pub(super) tokens: Option<TokenAnswer>,
     /// When that was got.
@@ -76,6 +80,7 @@ impl Kept {
     ) -> Self {
         Self {
             connection,
+            origin: None,
             got: now,
             by,
             scopes: tokens.scopes.clone().unwrap_or(asked),
@@ -136,7 +141,9 @@ impl Kept {
     pub(super) fn wants(&mut self, scopes: Vec<String>) -> bool {
         let before = self.wanted.len();
         for scope in scopes {
-            if !self.wanted.contains(&scope) && self.wanted.len() < MOST_WANTED {
+            let bytes: usize = self.wanted.iter().map(String::len).sum();
+            let has_room = self.wanted.len() < MOST_WANTED && bytes + scope.len() <= LONGEST_WANTED;
+            if !self.wanted.contains(&scope) && has_room {
                 self.wanted.push(scope);
             }
         }

@@ -110,6 +110,11 @@ impl Slot {
         Self { is: Standing::Lacks(missing), key, pause, ..Self::default() }
     }
 
+    /// It is read again by whoever wants it. Which connection it was stays known, so that what runs by it is asked about that.
+    pub(super) fn forget(&mut self) {
+        *self = Self { key: self.key, used: self.used, ..Self::default() };
+    }
+
     /// The credential, if nothing is to be done about it.
     pub(super) fn ready_at(&self, now: SystemTime) -> Option<Arc<ReadyCredential>> {
         let ready = self.ready.as_ref().filter(|ready| ready.is_good(now))?;
@@ -148,6 +153,8 @@ struct Shard {
     ready: usize,
     /// One more with each look.
     turn: u32,
+    /// One more each time that people, or another process, have changed what somebody has.
+    epoch: u64,
 }
 
 impl Known {
@@ -166,19 +173,44 @@ impl Known {
         Some(look(slot))
     }
 
+    /// To be taken before the store is read: what was read is true as long as it is the same.
+    pub(super) fn epoch(&self, place: &Place) -> u64 {
+        self.shard(place).lock().epoch
+    }
+
+    /// Changes a slot by what was read since `epoch`, unless it may have changed meanwhile.
+    pub(super) fn change_since<T>(
+        &self,
+        epoch: u64,
+        place: &Place,
+        change: impl FnOnce(&mut Slot) -> T,
+    ) -> Option<T> {
+        let mut shard = self.shard(place).lock();
+        (shard.epoch == epoch).then(|| shard.change(place, change))
+    }
+
+    /// The store has something else now, or may have: what was read before is not to be believed. `change` says what it has, as far as
+    /// that was written since `epoch`, with nothing in between; else it is read again by whoever wants it.
+    pub(super) fn supersede(&self, epoch: u64, place: &Place, change: impl FnOnce(&mut Slot)) {
+        let mut shard = self.shard(place).lock();
+        let is_last = shard.epoch == epoch;
+        shard.epoch += 1;
+        shard.change(place, |slot| match is_last {
+            true => change(slot),
+            false => slot.forget(),
+        });
+    }
+
+    /// Nobody knows what the store has: what was read before is not to be believed, and it is read again.
+    pub(super) fn doubt(&self, place: &Place) {
+        let mut shard = self.shard(place).lock();
+        shard.epoch += 1;
+        shard.change(place, Slot::forget);
+    }
+
     /// Changes a slot, which is there from now on.
     pub(super) fn change<T>(&self, place: &Place, change: impl FnOnce(&mut Slot) -> T) -> T {
-        let mut shard = self.shard(place).lock();
-        shard.turn = shard.turn.wrapping_add(1);
-        let turn = shard.turn;
-        let slot = shard.slots.entry(place.clone()).or_default();
-        let had = slot.ready.is_some();
-        let changed = change(slot);
-        slot.used = turn;
-        let has = slot.ready.is_some();
-        shard.ready = shard.ready + usize::from(has) - usize::from(had);
-        shard.make_room();
-        changed
+        self.shard(place).lock().change(place, change)
     }
 
     /// Nothing is known any more of this server.
@@ -211,6 +243,18 @@ impl Known {
 }
 
 impl Shard {
+    fn change<T>(&mut self, place: &Place, change: impl FnOnce(&mut Slot) -> T) -> T {
+        self.turn = self.turn.wrapping_add(1);
+        let slot = self.slots.entry(place.clone()).or_default();
+        let had = slot.ready.is_some();
+        let changed = change(slot);
+        slot.used = self.turn;
+        let has = slot.ready.is_some();
+        self.ready = self.ready + usize::from(has) - usize::from(had);
+        self.make_room();
+        changed
+    }
+
     /// A quarter goes at once, so that it is seldom looked for.
     fn make_room(&mut self) {
         let turn = self.turn;

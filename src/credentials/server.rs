@@ -7,7 +7,11 @@ use std::{
 
 use http::{HeaderName, header};
 use sha2::{Digest as _, Sha256};
-use tokio::{sync::Mutex, task::spawn_local, time::Instant};
+use tokio::{
+    sync::Mutex,
+    task::spawn_local,
+    time::{Instant, sleep},
+};
 use url::Url;
 
 use super::{
@@ -36,6 +40,9 @@ const DISCOVERED: Duration = Duration::from_secs(3600);
 const AGAIN: Duration = Duration::from_secs(10);
 /// Tries to write what others write at the same time.
 const TRIES: usize = 8;
+/// How often the store is asked what it has made of something, and the pauses.
+const REREADS: u32 = 600;
+const REREAD_AGAIN: Duration = Duration::from_secs(1);
 
 /// The credentials of one server. A reload that leaves `upstreamAuth` and the URL as they are takes it over.
 pub struct ServerCredentials {
@@ -103,7 +110,13 @@ pub(super) struct Wanted {
     pub(super) subject: Option<Secret>,
     /// The server refused the one of this version.
     pub(super) refused: Option<u64>,
+    /// Of the place, when the store was read last.
+    pub(super) epoch: u64,
 }
+
+/// Somebody has changed what the store has, after it was read.
+#[derive(Debug)]
+pub(super) struct Changed;
 
 impl ServerCredentials {
     /// Those of `server`, which has `config` for that; `kept` are those of the server of this name before.
@@ -345,7 +358,8 @@ impl ServerCredentials {
             }
             _ => (self.place_of(asker.principal), None),
         };
-        Ok(Wanted { place, owner, subject, refused })
+        let epoch = self.vault.known.epoch(&place);
+        Ok(Wanted { place, owner, subject, refused, epoch })
     }
 
     /// The field that the caller brought, as it is. Without one nothing goes out, and the server says what it wants.
@@ -477,7 +491,7 @@ impl ServerCredentials {
     }
 
     /// `owner` has connected. What ran with what they had before ends.
-    pub async fn connect(&self, owner: &UpstreamOwner, with: ConnectedAs) -> Result<(), NotKept> {
+    pub async fn connect(self: &Arc<Self>, owner: &UpstreamOwner, with: ConnectedAs) -> Result<(), NotKept> {
         let ConnectedAs { tokens, discovered, client, scopes } = with;
         let issuer = Arc::clone(&discovered.issuer);
         let new = |connection, now, before: Option<&Kept>| {
@@ -490,7 +504,7 @@ impl ServerCredentials {
     }
 
     /// `owner` has entered a token. What ran with the one that they had before ends.
-    pub async fn set_token(&self, owner: &UpstreamOwner, text: &str) -> Result<(), NotTaken> {
+    pub async fn set_token(self: &Arc<Self>, owner: &UpstreamOwner, text: &str) -> Result<(), NotTaken> {
         let UpstreamAuth::UserToken(config) = &*self.config else { return Err(NotTaken::Invalid) };
         if !config.takes(text) {
             return Err(NotTaken::Invalid);
@@ -512,7 +526,7 @@ impl ServerCredentials {
     }
 
     async fn begin_connection(
-        &self,
+        self: &Arc<Self>,
         owner: &UpstreamOwner,
         new: impl Fn([u8; 16], SystemTime, Option<&Kept>) -> Kept,
     ) -> Result<(), NotKept> {
@@ -521,10 +535,12 @@ impl ServerCredentials {
         getrandom::fill(&mut connection).map_err(|_| NotKept::Down)?;
         let place = self.place_of_owner(owner);
         for _ in 0..TRIES {
+            let epoch = self.vault.known.epoch(&place);
             let there = upstreams.get(owner, &self.server).await?;
             let before = there.as_ref().and_then(|row| Kept::read(&row.body));
             let now = self.vault.clock.now();
-            let kept = new(connection, now, before.as_ref());
+            let mut kept = new(connection, now, before.as_ref());
+            kept.origin = self.origin();
             let row = UpstreamRow {
                 owner: owner.clone(),
                 server: Arc::clone(&self.server),
@@ -537,7 +553,10 @@ impl ServerCredentials {
             };
             match upstreams.put(row, there.map(|row| row.version)).await {
                 Ok(Ok(version)) => {
-                    self.hold(&place, &kept, version);
+                    self.vault.known.supersede(epoch, &place, |slot| {
+                        *slot = Slot::default();
+                        held(&kept, self.ready_of(&kept, version))(slot);
+                    });
                     self.vault.note_change();
                     return Ok(());
                 }
@@ -545,7 +564,7 @@ impl ServerCredentials {
                 Ok(Err(_)) => {}
                 Err(why) => {
                     // It may be written all the same.
-                    self.vault.known.change(&place, |slot| slot.is = Standing::Unread);
+                    self.reread_later(owner);
                     return Err(why);
                 }
             }
@@ -556,8 +575,18 @@ impl ServerCredentials {
     /// `owner` has nothing any more. What ran with it ends, and its issuer is told. To be called on a worker.
     pub async fn disconnect(self: &Arc<Self>, owner: &UpstreamOwner) -> Result<(), StoreDown> {
         let upstreams = self.vault.upstreams().ok_or(StoreDown)?;
-        let removed = upstreams.remove(owner, &self.server).await?;
-        self.lack(&self.place_of_owner(owner), self.absent(), None);
+        let place = self.place_of_owner(owner);
+        let epoch = self.vault.known.epoch(&place);
+        let removed = match upstreams.remove(owner, &self.server).await {
+            Ok(removed) => removed,
+            Err(why) => {
+                // It is meant in any case, and may be done later.
+                self.reread_later(owner);
+                return Err(why);
+            }
+        };
+        let absent = self.absent();
+        self.vault.known.supersede(epoch, &place, |slot| *slot = Slot::lacking(absent, None, None));
         self.vault.note_change();
         let Some(kept) = removed.and_then(|row| Kept::read(&row.body)) else { return Ok(()) };
         let issuer = kept.by.as_ref().map(|by| Arc::clone(&by.discovered.issuer));
@@ -582,24 +611,42 @@ impl ServerCredentials {
         }));
     }
 
-    /// Another process, or a command, has changed what `owner` has: what is in memory of it is read again. To be awaited anywhere.
+    /// The store did not say whether it has written what somebody did. What it does, it does in turn, so that it is done, or never will be,
+    /// once it answers again.
+    fn reread_later(self: &Arc<Self>, owner: &UpstreamOwner) {
+        self.vault.known.doubt(&self.place_of_owner(owner));
+        self.vault.note_change();
+        let (this, owner) = (Arc::clone(self), owner.clone());
+        drop(spawn_local(async move {
+            for _ in 0..REREADS {
+                if this.reread(&owner).await.is_ok() {
+                    break;
+                }
+                sleep(REREAD_AGAIN).await;
+            }
+        }));
+    }
+
+    /// What `owner` has may be another, or gone: what is in memory of it is read again. To be awaited anywhere.
     pub async fn reread(&self, owner: &UpstreamOwner) -> Result<(), StoreDown> {
-        let place = self.place_of_owner(owner);
-        let Some(before) = self.vault.known.get(&place, |slot| slot.key).filter(|_| self.is_kept()) else {
+        if !self.is_kept() {
             return Ok(());
-        };
+        }
+        let place = self.place_of_owner(owner);
+        let before = self.vault.known.get(&place, |slot| slot.key).flatten();
+        let epoch = self.vault.known.epoch(&place);
         let upstreams = self.vault.upstreams().ok_or(StoreDown)?;
         let row = upstreams.get(owner, &self.server).await?;
         let kept = row.as_ref().and_then(|row| Kept::read(&row.body));
         let now = kept.as_ref().map(Kept::key);
-        match (row, kept) {
-            (Some(row), Some(kept)) if kept.tokens.is_some() => {
-                self.hold(&place, &kept, row.version);
+        self.vault.known.supersede(epoch, &place, |slot| match (&row, &kept) {
+            (Some(row), Some(kept)) if kept.tokens.is_some() && self.is_for_here(kept) => {
+                held(kept, self.ready_of(kept, row.version))(slot);
             }
-            (Some(_), Some(_)) => self.lack(&place, Missing::Reconnect, now),
-            (Some(_), None) => self.vault.known.change(&place, |slot| *slot = Slot::default()),
-            (None, _) => self.lack(&place, self.absent(), None),
-        }
+            (Some(_), Some(_)) => *slot = Slot::lacking(Missing::Reconnect, now, None),
+            (Some(_), None) => *slot = Slot::default(),
+            (None, _) => *slot = Slot::lacking(self.absent(), None, None),
+        });
         if now != before {
             self.vault.note_change();
         }
@@ -618,20 +665,56 @@ impl ServerCredentials {
         Ok(())
     }
 
-    /// What is kept is known from now on.
-    pub(super) fn hold(&self, place: &Place, kept: &Kept, version: u64) -> Option<Arc<ReadyCredential>> {
-        let ready = kept.ready(self.config.places(), kept.key(), version).map(Arc::new);
-        let of_slot = ready.clone();
-        self.vault.known.change(place, |slot| {
-            slot.is = Standing::Held;
-            (slot.key, slot.ready, slot.due, slot.pause) = (Some(kept.key()), of_slot, kept.due(), None);
-        });
-        ready
+    /// What was read since `epoch` is known from now on. `None`: it cannot be sent.
+    pub(super) fn hold(
+        &self,
+        epoch: u64,
+        place: &Place,
+        kept: &Kept,
+        version: u64,
+    ) -> Result<Option<Arc<ReadyCredential>>, Changed> {
+        let ready = self.ready_of(kept, version);
+        let held = held(kept, ready.clone());
+        self.vault.known.change_since(epoch, place, held).ok_or(Changed).map(|()| ready)
     }
 
-    /// People have to act from now on.
-    pub(super) fn lack(&self, place: &Place, missing: Missing, key: Option<CredentialKey>) {
-        self.vault.known.change(place, |slot| *slot = Slot::lacking(missing, key, None));
+    fn ready_of(&self, kept: &Kept, version: u64) -> Option<Arc<ReadyCredential>> {
+        kept.ready(self.config.places(), kept.key(), version).map(Arc::new)
+    }
+
+    /// People have to act from now on, by what was read since `epoch`.
+    pub(super) fn lack(
+        &self,
+        epoch: u64,
+        place: &Place,
+        missing: Missing,
+        key: Option<CredentialKey>,
+    ) -> Result<(), Changed> {
+        let lacks = |slot: &mut Slot| *slot = Slot::lacking(missing, key, None);
+        self.vault.known.change_since(epoch, place, lacks).ok_or(Changed)
+    }
+
+    /// Whether what was kept is for this server as the config has it now: of this kind, for where it is, from whom the config names.
+    /// A token that is for another place is nobody's business here.
+    pub(super) fn is_for_here(&self, kept: &Kept) -> bool {
+        let is_entered = matches!(*self.config, UpstreamAuth::UserToken(_));
+        if kept.origin != self.origin() {
+            return false;
+        }
+        match (&kept.by, self.oauth()) {
+            (None, _) => is_entered,
+            (Some(_), None) => false,
+            (Some(by), Some(oauth)) => {
+                let at = &by.discovered;
+                oauth.issuer.as_ref().is_none_or(|issuer| *issuer == at.issuer)
+                    && oauth.token_url.as_ref().is_none_or(|url| *url == at.token)
+            }
+        }
+    }
+
+    /// Where the server is: scheme, host and port.
+    fn origin(&self) -> Option<String> {
+        self.url.as_ref().map(|url| url.origin().ascii_serialization())
     }
 
     /// What there is before somebody has connected.
@@ -671,7 +754,9 @@ impl ServerCredentials {
         used: &ReadyCredential,
         scopes: Vec<String>,
     ) -> Result<WantedScopes, NotKept> {
+        let place = self.place_of_owner(owner);
         for _ in 0..TRIES {
+            let epoch = self.vault.known.epoch(&place);
             let Some(row) = upstreams.get(owner, &self.server).await? else { return Ok(WantedScopes::Gone) };
             let Some(mut kept) = Kept::read(&row.body).filter(|kept| kept.key() == used.key) else {
                 return Ok(WantedScopes::Gone);
@@ -688,11 +773,21 @@ impl ServerCredentials {
             let expected = Some(row.version);
             let row = UpstreamRow { state, changed, body: kept.written(), ..row };
             if let Ok(version) = upstreams.put(row, expected).await? {
-                self.hold(&self.place_of_owner(owner), &kept, version);
+                // Changed since: it is read again by whoever wants it.
+                let _ = self.hold(epoch, &place, &kept, version);
                 return Ok(WantedScopes::More(all));
             }
         }
         Err(NotKept::Down)
+    }
+}
+
+/// Makes a slot one of what is kept.
+fn held(kept: &Kept, ready: Option<Arc<ReadyCredential>>) -> impl FnOnce(&mut Slot) {
+    let (key, due) = (kept.key(), kept.due());
+    move |slot| {
+        slot.is = Standing::Held;
+        (slot.key, slot.ready, slot.due, slot.pause) = (Some(key), ready, due, None);
     }
 }
 

@@ -213,7 +213,7 @@ fn what_is_unsafe_is_called_so_and_warned_of_each_time() {
 #[test]
 fn what_nobody_can_connect_and_a_secret_that_any_issuer_gets_are_warned_of() {
     const NOBODY: &str = "somebody with the role `admin` connects, and nobody has that";
-    const ANY: &str = "clientSecret: goes to whichever issuer the server names";
+    const ANY: &str = "clientSecret: warning: goes to whichever issuer the server names";
     let shared = r#""url": "https://api.corp.com/mcp", "upstreamAuth": {"kind": "shared_oauth"}"#;
     let told = said(&with(shared));
     assert!(told.contains(NOBODY) && !told.contains(ANY), "{told}");

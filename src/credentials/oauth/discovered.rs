@@ -14,6 +14,9 @@ pub struct Discovered {
     /// Who it is: what `iss` of its answers is, byte for byte.
     #[serde(with = "written::text")]
     pub issuer: Arc<str>,
+    /// Nobody has said who it is: the config has places alone.
+    #[serde(default)]
+    pub is_assumed: bool,
     /// What its tokens are for, as it is sent (RFC 8707). `None`: it is not said.
     #[serde(with = "written::maybe_text")]
     pub resource: Option<Arc<str>>,
@@ -60,6 +63,11 @@ impl Discovered {
     /// issuers has it bring the code of one to the other. It is to be asked before anything else of the answer is read.
     pub fn is_answered_by(&self, iss: Option<&str>) -> bool {
         match iss {
+            Some(iss) if self.is_assumed => {
+                let origin = |url: &Url| url.origin().ascii_serialization();
+                let said = Url::parse(iss).ok().map(|iss| origin(&iss));
+                said.is_some() && said == self.authorization.as_ref().map(origin)
+            }
             Some(iss) => iss == &*self.issuer,
             None => !self.says_iss,
         }

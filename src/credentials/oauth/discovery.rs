@@ -116,10 +116,12 @@ impl Look<'_> {
         if self.purpose == Purpose::Code && oauth.authorization_url.is_none() {
             return None;
         }
+        let is_assumed = oauth.issuer.is_none();
         let issuer = oauth.issuer.clone().unwrap_or_else(|| token.origin().ascii_serialization().into());
         let anywhere = [Some(&token), oauth.revocation_url.as_ref()].into_iter().flatten().cloned().collect();
         Some(Discovered {
             issuer,
+            is_assumed,
             resource: self.resource(None),
             authorization: oauth.authorization_url.clone(),
             token,
@@ -314,6 +316,7 @@ impl Look<'_> {
         let known =
             |names: Vec<String>| names.iter().filter_map(|name| ClientAuthWay::of_name(name)).collect();
         Ok(Discovered {
+            is_assumed: false,
             resource: self.resource(resource.as_ref()),
             authorization,
             token,
@@ -340,9 +343,11 @@ impl Look<'_> {
                 Some(document) => document.resource.as_str().into(),
                 None => {
                     let mut url = self.server.clone();
+                    // Keys of servers stand in queries, and this goes through browsers.
+                    url.set_query(None);
                     url.set_fragment(None);
                     let text = url.as_str();
-                    let is_bare = url.path() == "/" && url.query().is_none();
+                    let is_bare = url.path() == "/";
                     if is_bare { text.strip_suffix('/').unwrap_or(text).into() } else { text.into() }
                 }
             }),

@@ -29,6 +29,10 @@ const MOST: (usize, usize) = (32, 4);
 const MOST_WAITING: usize = 1024;
 /// How long a question may take, with the wait for its turn.
 const MOST_TIME: Duration = Duration::from_secs(10);
+/// How long somebody waits until they may ask.
+const MOST_WAIT: Duration = Duration::from_secs(10);
+/// How long the answer to what uses something up is awaited: an issuer that changes refresh tokens has forgotten the one that was sent.
+const TIME_OF_TOKENS: Duration = Duration::from_secs(40);
 /// Bytes of an answer at most.
 const LONGEST: usize = 64 << 10;
 
@@ -85,6 +89,16 @@ impl Outgoing {
         self.in_turn(url, MOST_TIME, async { self.source(reach).ask(url, ask, LONGEST).await }).await
     }
 
+    /// The same of what uses something up, as a refresh token or a code: it is awaited for longer, since what comes must not be lost.
+    pub(super) async fn ask_once(
+        &self,
+        reach: Reach,
+        url: &Url,
+        ask: Ask,
+    ) -> Result<IssuerAnswer, NotFetched> {
+        self.in_turn(url, TIME_OF_TOKENS, async { self.source(reach).ask(url, ask, LONGEST).await }).await
+    }
+
     /// The head of what is answered there.
     pub(super) async fn head(
         &self,
@@ -112,12 +126,10 @@ impl Outgoing {
     ) -> Result<T, NotFetched> {
         let _waits = Waits::begin(&self.waiting).ok_or(NotFetched::Busy)?;
         let place = Place::of(&self.places, url);
-        let in_turn = async {
-            let _of_place = place.turns.acquire().await;
-            let _of_all = self.all.acquire().await;
-            asking.await
-        };
-        timeout(most, in_turn).await.unwrap_or(Err(NotFetched::Timeout))
+        let turn = async { (place.turns.acquire().await, self.all.acquire().await) };
+        // Who had no turn has asked nothing: the time for an answer begins with the question.
+        let _turn = timeout(MOST_WAIT, turn).await.map_err(|_| NotFetched::Busy)?;
+        timeout(most, asking).await.unwrap_or(Err(NotFetched::Timeout))
     }
 
     /// How many places are asked at present.

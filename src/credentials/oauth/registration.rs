@@ -55,6 +55,9 @@ pub async fn client(
     }
     if let Some(document) = &oauth.client_metadata_url
         && discovered.takes_client_document
+        // One client that all issuers know: whoever has a browser sent to another issuer than the gateway believes would have that one's
+        // code brought to itself, if answers did not say whose they are (RFC 9700 §4.4).
+        && discovered.says_iss
     {
         // A secret in a document would be none.
         let key = UpstreamClientKey { secret: None, ..key.clone() };

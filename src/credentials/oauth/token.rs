@@ -109,7 +109,7 @@ pub async fn refresh(
     let mut form = form();
     form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", refresh.expose());
     let at = Endpoint::of(outgoing, discovered, client);
-    Ok(read(at.ask(with(form, scopes, resource)).await?, outgoing.clock().now()))
+    Ok(read(at.ask_once(with(form, scopes, resource)).await?, outgoing.clock().now()))
 }
 
 /// A token for the gateway itself.
@@ -170,17 +170,24 @@ impl<'a> Endpoint<'a> {
     }
 
     /// What it gives for this form.
-    pub(super) async fn ask(
-        &self,
-        mut form: Serializer<'static, String>,
-    ) -> Result<TokenResponse, OauthError> {
+    pub(super) async fn ask(&self, form: Serializer<'static, String>) -> Result<TokenResponse, OauthError> {
+        let ask = self.proved(form)?;
+        Ok(TokenResponse::of(&self.outgoing.ask(self.reach, self.url, ask).await?)?)
+    }
+
+    /// The same of a form that uses something up.
+    async fn ask_once(&self, form: Serializer<'static, String>) -> Result<TokenResponse, OauthError> {
+        let ask = self.proved(form)?;
+        Ok(TokenResponse::of(&self.outgoing.ask_once(self.reach, self.url, ask).await?)?)
+    }
+
+    fn proved(&self, mut form: Serializer<'static, String>) -> Result<Ask, OauthError> {
         // What one issuer gave is not shown to another.
         if *self.client.issuer != *self.audience {
             return Err(OauthError::Broken("the client is one of another issuer"));
         }
         let authorization = self.client.prove(&mut form, self.audience, self.outgoing.clock().now())?;
-        let ask = Ask::form(form.finish().into(), authorization);
-        Ok(TokenResponse::of(&self.outgoing.ask(self.reach, self.url, ask).await?)?)
+        Ok(Ask::form(form.finish().into(), authorization))
     }
 }
 

@@ -279,7 +279,7 @@ async fn what_one_issuer_gave_is_never_shown_to_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_hangs_is_waited_for_ten_seconds_and_keeps_nobody_from_others() {
+async fn who_hangs_is_waited_for_and_keeps_nobody_from_others() {
     let played = Played::new();
     let other = "https://other.example/token";
     let discovered = played.discover().await.unwrap();
@@ -305,7 +305,9 @@ async fn who_hangs_is_waited_for_ten_seconds_and_keeps_nobody_from_others() {
         }
     };
     all.await;
-    assert!(began.elapsed() >= Duration::from_secs(10) && began.elapsed() < Duration::from_secs(11));
+    // What was sent is not cut off while the issuer may be at it; who had no turn by then asked nothing.
+    assert!(began.elapsed() >= Duration::from_secs(40) && began.elapsed() < Duration::from_secs(41));
+    assert_eq!(played.world.asked(TOKEN).len(), 4, "the others were never sent");
     assert_eq!(played.outgoing.places(), 0);
     // A revocation is not waited for as long.
     played.world.has("https://login.example/revoke", Answer::Never);

@@ -69,10 +69,7 @@ async fn proved(
                     _ => (NotSignedIn::Wrong, error),
                 }
             }
-            ErrorKind::RateLimited => {
-                request.shared.observer.metrics.rate_limited(RateKey::Logins);
-                (NotSignedIn::TooOften, error)
-            }
+            ErrorKind::RateLimited => (NotSignedIn::TooOften, error),
             ErrorKind::Unavailable if request.shared.logins.is_open() => (NotSignedIn::Busy, error),
             _ => return Err(error),
         };

@@ -92,7 +92,7 @@ impl Upstreams {
     }
 
     /// Whether whoever asks this is to refresh it: of all processes of the file, one is. Afterwards it reads the row again: if the
-    /// version is another, somebody else has refreshed it. It holds for 15 s, or until [`Self::put`] or [`Self::unlock`]. What is not
+    /// version is another, somebody else has refreshed it. It holds for a minute, or until [`Self::put`] or [`Self::unlock`]. What is not
     /// there cannot be refreshed.
     pub async fn lock(
         &self,

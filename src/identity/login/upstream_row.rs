@@ -25,7 +25,7 @@ pub(super) const MOST_FLOWS: usize = 10_000;
 /// Registered clients at most.
 pub(super) const MOST_CLIENTS: usize = 1_000;
 /// How long a lock holds that nobody gives back.
-pub(super) const LOCKED: Duration = Duration::from_secs(15);
+pub(super) const LOCKED: Duration = Duration::from_secs(60);
 
 /// Whose a credential for a server is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
