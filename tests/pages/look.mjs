@@ -8,7 +8,7 @@ import { Looks, launch, windows } from "./browser.mjs";
 const [directory, ...flags] = process.argv.slice(2);
 const looks = new Looks(flags.includes("--pictures") ? flags[flags.indexOf("--pictures") + 1] : null);
 // What the documents show of these; flow.mjs has the others.
-const shown = ["consent"];
+const shown = ["consent", "sign-in-idp", "to-idp", "connect", "connect-approve"];
 
 // Under which the pages are served to the browser: nothing goes to a network.
 const origin = "https://mcp.example.com";
