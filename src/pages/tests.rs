@@ -120,7 +120,8 @@ fn pages(text: &str) -> Vec<(&'static str, Page)> {
         ends: Moment(UNIX_EPOCH),
     };
     let grants = [grant.clone(), grant];
-    let service = |is_shared| Service { name: shown, server: text, is_shared };
+    // Its name in the config is a word.
+    let service = |is_shared| Service { name: shown, server: "db", is_shared };
     let account = |state: AccountState| ShownAccount {
         anchor: Some(text),
         service: service(state == AccountState::Connected),
