@@ -99,6 +99,9 @@ fn holders(admitted: &Admitted<'_>) -> Vec<Arc<KeyHolder>> {
 /// Answers the request, as soon as there is something to answer.
 pub async fn answer(request: &mut Request<'_>, admitted: Admitted<'_>) -> Result<Response<Payload>, Error> {
     let Request { worker, head, body, record, .. } = request;
+    if !admitted.entry.has_subject(&admitted.caller) {
+        return Err(ErrorKind::UpstreamAuthorizationRequired.with_cause("there is no token to exchange"));
+    }
     // Who gets a session's answers is for the session to know.
     let listens = head.method == Method::GET || era::listens(&head.headers);
     let waits = if listens { Waits::Listens } else { Waits::Calls };

@@ -200,7 +200,7 @@ impl AggregateView {
 fn members(live: &Live, caller: &Caller, selector: &Selector) -> Arc<[MemberKey]> {
     live.servers
         .iter()
-        .filter(|entry| entry.admits_as_member(caller))
+        .filter(|entry| entry.admits_as_member(caller) && entry.has_subject(caller))
         .filter(|entry| selector.selects(&entry.server.name, &entry.server.tags))
         .map(|entry| (Arc::clone(&entry.server.name), entry.credential_key(&caller.identity.principal)))
         .collect()

@@ -4,6 +4,7 @@
 //! kept sealed in the store of logins; what requests need of it is in memory. A request asks [`ServerCredentials`] for it, which costs one
 //! look-up as long as it is good. Else one task of the worker reads, refreshes, asks for or exchanges it, for all who wait.
 
+mod connection;
 mod flight;
 pub mod flow;
 mod kept;
@@ -15,7 +16,8 @@ mod server;
 mod vault;
 
 pub use self::{
+    connection::{ConnectedAs, CredentialState, NotTaken},
     ready::{Asker, Missing, NotReady, ReadyCredential},
-    server::{ConnectedAs, CredentialState, NotTaken, ServerCredentials},
+    server::ServerCredentials,
     vault::Vault,
 };

@@ -172,12 +172,25 @@ pub(super) async fn recipient(
     missing::recipient(shared, admitted, &admitted.entry, &asker, message, request.record).await
 }
 
-/// By which key session ids are sealed and opened: none that began with one credential goes on with another.
-pub(super) fn session_key<'a>(admitted: &'a Admitted<'_>, sent: Option<&Sent<'_>>) -> Cow<'a, SessionKey> {
-    let sessions = &admitted.live.sessions;
-    match sent.filter(|sent| sent.credentials.is_kept()).and_then(|sent| sent.ready.key.id()) {
-        Some(id) => Cow::Owned(sessions.of_credential(id)),
-        None => Cow::Borrowed(sessions),
+/// By which key session ids are sealed and opened: none that began with one credential goes on with another. It is made where there is
+/// a session.
+#[derive(Clone, Copy)]
+pub(super) struct Sessions<'a> {
+    key: &'a SessionKey,
+    of: Option<[u8; 16]>,
+}
+
+impl<'a> Sessions<'a> {
+    pub(super) fn of(admitted: &'a Admitted<'_>, sent: Option<&Sent<'_>>) -> Self {
+        let sent = sent.filter(|sent| sent.credentials.is_kept());
+        Self { key: &admitted.live.sessions, of: sent.and_then(|sent| sent.ready.key.id()).copied() }
+    }
+
+    pub(super) fn key(self) -> Cow<'a, SessionKey> {
+        match self.of {
+            Some(id) => Cow::Owned(self.key.of_credential(&id)),
+            None => Cow::Borrowed(self.key),
+        }
     }
 }
 

@@ -9,16 +9,13 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 
-use super::{lists::may_be_events, tools::is_utf8};
+use super::{credential::Sessions, lists::may_be_events, tools::is_utf8};
 use crate::{
     body::Seal,
     config::HttpTarget,
     endpoints::table::McpEndpoint,
     error::{Error, ErrorKind},
-    mcp::{
-        seal::SessionKey,
-        sse::{endpoint::EndpointRewriter, reader::is_event_stream},
-    },
+    mcp::sse::{endpoint::EndpointRewriter, reader::is_event_stream},
     request::admitted::Admitted,
     upstream::{Head, ResponseBody, client::is_coded},
 };
@@ -36,7 +33,7 @@ pub(super) fn can_be_looked_at(head: &Head) -> Result<bool, Error> {
 /// The body of an answer to a GET as a client may have it, and what rewrites it.
 pub(super) fn guarded(
     admitted: &Admitted<'_>,
-    sessions: &SessionKey,
+    sessions: Sessions<'_>,
     to: &HttpTarget,
     head: &mut Head,
     body: ResponseBody,
@@ -56,13 +53,13 @@ fn is_plain(headers: &HeaderMap) -> bool {
 
 fn rewriter(
     admitted: &Admitted<'_>,
-    sessions: &SessionKey,
+    sessions: Sessions<'_>,
     to: &HttpTarget,
     head: &mut Head,
 ) -> EndpointRewriter<Seal> {
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.remove(header::ETAG);
-    let sessions = sessions.clone();
+    let sessions = sessions.key().into_owned();
     let (server, identity) = (Arc::clone(&admitted.entry.server.name), Arc::clone(&admitted.caller.identity));
     let seal: Seal = Box::new(move |path, query| {
         sessions.seal_message(&server, identity.principal.session_owner(), path, query)

@@ -19,7 +19,7 @@ use http::{Method, Response, StatusCode, Version, header, request::Parts};
 use hyper::body::Body as _;
 
 use self::{
-    credential::{NotSent, Sent},
+    credential::{NotSent, Sent, Sessions},
     lists::BodyRule,
     tools::Tools,
 };
@@ -36,7 +36,7 @@ use crate::{
         connect,
         header::{LAST_EVENT_ID, SESSION_ID},
         message::Message,
-        seal::{self, SessionKey},
+        seal,
         sse::{end::EventEnd, reader::is_event_stream},
     },
     observe::Record,
@@ -125,8 +125,7 @@ async fn forward_by(
     let watched =
         worker.watchdog.watch(Subject::Request(admitted.admission(), waits(admitted.mcp_endpoint, checked)));
     let mut sent = credential::of(admitted, head, &watched).await?;
-    let sessions = credential::session_key(admitted, sent.as_ref());
-    let sessions = &*sessions;
+    let sessions = Sessions::of(admitted, sent.as_ref());
     // 2. Where to: path and query as the server has them, and its own session id.
     let target = request_target(admitted, sessions, to, head)?;
     let session = open_session(admitted, sessions, checked);
@@ -354,7 +353,7 @@ fn waits(mcp_endpoint: McpEndpoint, checked: &Checked<'_>) -> Waits {
 /// The path and query that the server gets.
 fn request_target<'a>(
     admitted: &Admitted<'_>,
-    sessions: &SessionKey,
+    sessions: Sessions<'_>,
     to: &'a HttpTarget,
     head: &Parts,
 ) -> Result<Cow<'a, str>, Error> {
@@ -366,7 +365,7 @@ fn request_target<'a>(
         McpEndpoint::Message => {
             let query = seal::up_to_seal(query);
             let (server, owner) = admitted.session_owner();
-            let opened = sessions.open_message(server, owner, query);
+            let opened = sessions.key().open_message(server, owner, query);
             opened.map(Cow::Owned).ok_or_else(|| ErrorKind::SessionNotFound.into())
         }
     }
@@ -375,7 +374,7 @@ fn request_target<'a>(
 /// The server's own session id behind the one that the client sent.
 fn open_session<'a>(
     admitted: &Admitted<'_>,
-    sessions: &SessionKey,
+    sessions: Sessions<'_>,
     checked: &Checked<'a>,
 ) -> Result<Option<&'a [u8]>, Error> {
     // An empty one is none.
@@ -383,7 +382,7 @@ fn open_session<'a>(
         return Ok(None);
     };
     let (server, owner) = admitted.session_owner();
-    match sessions.open(server, owner, presented.as_bytes()) {
+    match sessions.key().open(server, owner, presented.as_bytes()) {
         Some(id) => Ok(Some(id)),
         // Without sessions the field is noise that a server ignores, and so do we.
         None if checked.fields.is_modern => Ok(None),
@@ -392,10 +391,10 @@ fn open_session<'a>(
 }
 
 /// Replaces the server's session id by one that only this caller can use, and only here.
-fn seal_session(admitted: &Admitted<'_>, sessions: &SessionKey, head: &mut Head) -> Result<(), Error> {
+fn seal_session(admitted: &Admitted<'_>, sessions: Sessions<'_>, head: &mut Head) -> Result<(), Error> {
     if let Some(id) = head.headers.get(SESSION_ID) {
         let (server, owner) = admitted.session_owner();
-        let sealed = sessions.seal(server, owner, id.as_bytes());
+        let sealed = sessions.key().seal(server, owner, id.as_bytes());
         let sealed = sealed.map_err(|e| ErrorKind::UpstreamUnreachable.with_cause(e.to_string()))?;
         head.headers.insert(SESSION_ID, sealed);
     }

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     child::Supervisor,
-    config::{Access, InlineTarget, Server, ToolRules},
+    config::{Access, InlineTarget, Server, ToolRules, UpstreamAuth},
     credentials::{ServerCredentials, Vault},
     error::{Error, ErrorKind},
-    identity::{Caller, Identity, Principal, Standing, credential_key::CredentialKey},
+    identity::{Caller, Identity, Principal, Proof, Standing, credential_key::CredentialKey},
     ledger::RateMeter,
     link::inline::InlineServer,
     observe::{Health, Observer, ServerMetrics},
@@ -255,6 +255,16 @@ impl ServerEntry {
     /// The same where the server is one behind all servers as one, which is the place that a token has to be for.
     pub fn admits_as_member(&self, caller: &Caller) -> bool {
         self.is_public || self.opens_to(caller) && self.is_allowed_as_member(&caller.identity)
+    }
+
+    /// Whether the server can be called for the caller at all. One that takes what is made of a token of another issuer is called for who
+    /// has brought such a token, and not by one that another program of theirs brought.
+    pub fn has_subject(&self, caller: &Caller) -> bool {
+        let exchanges = |credentials: &Arc<ServerCredentials>| {
+            matches!(**credentials.config(), UpstreamAuth::Exchange(_))
+        };
+        !self.credentials.as_ref().is_some_and(exchanges)
+            || matches!(caller.identity.proof, Proof::Foreign(_))
     }
 
     /// Whether rules let the caller use the server, if it is not public.

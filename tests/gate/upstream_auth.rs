@@ -28,7 +28,7 @@ use test_support::{
 use crate::{
     harness::{CI, Client, DEV, Gate, Upstream, field, get, open_stream, passes, post, soon},
     login::futures,
-    mcp::call,
+    mcp::{call, modern_call},
 };
 
 const BASE: &str = "http://localhost";
@@ -395,9 +395,17 @@ async fn a_token_of_an_issuer_is_exchanged_and_nobody_elses_is() {
     }
     assert_eq!(upstream.subjects(), [alice.clone(), bob.clone()]);
     // A token of the gateway's own is nothing to exchange.
-    let calls = upstream.calls().len();
     let (status, body) = whoami(&gate, "files", DEV).await;
     assert_ne!((status, body.contains("\"alice\"")), (200, true));
+    // Nor where the gateway keeps a conversation, in which somebody else's was exchanged.
+    let of_all = |token: &str| modern_call("/mcp", token, 1, "files__whoami", json!({}));
+    let (_, _, body) = gate.ask(&of_all(&alice)).await;
+    assert!(body.contains("alice"), "{body}");
+    let calls = upstream.calls().len();
+    let (_, _, body) = gate.ask(&of_all(DEV)).await;
+    assert!(body.contains("Unknown tool"), "{body}");
+    let (status, _, body) = gate.ask(&get("/files/sse", DEV, "Accept: text/event-stream\r\n")).await;
+    assert!(status == 403 && body.contains("upstream_authorization_required"), "{status} {body}");
     assert_eq!((upstream.subjects().len(), upstream.calls().len()), (2, calls));
     for call in upstream.calls() {
         assert!(![&alice, &bob].contains(&&call.token.unwrap_or_default()), "what came in never goes out");
